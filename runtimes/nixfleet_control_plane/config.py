@@ -99,6 +99,13 @@ class TicksConfig:
 
 
 @frozen
+class ForecastConfig:
+    """`[forecast]`. disabled: no process is started that computes forecasts, when one is asked for."""
+
+    disabled: bool = False
+
+
+@frozen
 class ControlPlaneConfig:
     """The complete configuration of a control plane."""
 
@@ -109,6 +116,7 @@ class ControlPlaneConfig:
     limits: LimitsConfig
     ticks: TicksConfig
     log: LogConfig
+    forecast: ForecastConfig = ForecastConfig()
     judges: Mapping[str, JudgeConfig | Judge] = FrozenMap()
     transports: Mapping[str, TransportConfig] = FrozenMap()
 
@@ -131,6 +139,7 @@ def read_control_plane_config(root: Section) -> ControlPlaneConfig:
         limits=_limits(root.section("limits")),
         ticks=_ticks(root.section("ticks")),
         log=read_log(root.section("log")),
+        forecast=ForecastConfig(root.section("forecast").flag("disabled")),
         judges=read_judges(root),
         transports=read_transports(root),
     )

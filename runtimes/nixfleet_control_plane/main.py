@@ -28,6 +28,7 @@ import nixfleet
 from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig, ListenConfig
 from nixfleet_control_plane.config_judges import JudgeConfig
 from nixfleet_control_plane.config_store import StoreConfig
+from nixfleet_control_plane.forecaster import Forecaster, forecasting
 from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.earlier_commands import earlier_commands
 from nixfleet_control_plane.http.metrics import Metrics
@@ -141,7 +142,10 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
                 )
             )
         _register_gauges(metrics, service, config.store)
-        server = _server(parts, service, metrics, earlier)
+        forecaster = await open_service.enter_async_context(
+            forecasting(config.forecast, config.store, lambda: service.feed.head, service.now)
+        )
+        server = _server(parts, service, metrics, earlier, forecaster)
         scanner = ReleaseScanner(parts.trust, config.trust.freshness_window_minutes)
         watcher = ReleaseWatcher(service, config.releases.directory, scanner, clock)
         trust_file = TrustFile(
@@ -173,7 +177,11 @@ def _use_trust(service: ControlPlaneService, watcher: ReleaseWatcher, trust: Tru
 
 
 def _server(
-    parts: _Parts, service: ControlPlaneService, metrics: Metrics, earlier: EarlierRequests
+    parts: _Parts,
+    service: ControlPlaneService,
+    metrics: Metrics,
+    earlier: EarlierRequests,
+    forecaster: Forecaster,
 ) -> "_Server":
     config = parts.config
     limits = _limits(config.limits)
@@ -187,6 +195,7 @@ def _server(
         limits=limits,
         metrics=metrics,
         earlier_commands=earlier,
+        forecaster=forecaster,
         versions=(f"nixfleet {nixfleet.__version__}", _version_of(config.store)),
     )
     named = config.listen.tls

@@ -210,6 +210,7 @@ DATABASE: dict[str, list[str]] = {
     "log checkpoint": ["--key", "ci.key", "--signer", "ci", "--to", "a.checkpoint"],
     "log prove": ["--checkpoint", "a.checkpoint", "--row", "7", "--to", "a.proof"],
     "log rebuild": ["--check"],
+    "log forecast": [],
     "db upgrade": [],
     # Nothing is as old as that.
     "log export": ["/", "--before", "2000-01-01T00:00:00Z"],

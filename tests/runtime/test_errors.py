@@ -16,6 +16,7 @@ PACKAGES = (
     "nixfleet_release",
     "nixfleet_runtime",
     "nixfleet_secrets",
+    "nixfleet_forecast",
     "nixfleet_simulation",
 )
 

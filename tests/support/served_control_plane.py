@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 
 from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.forecaster import Forecaster, NoForecaster
 from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.http.server.server import server_config
@@ -169,6 +170,7 @@ async def site_with(
     earlier_commands: EarlierRequests | None = None,
     *,
     enrolls: bool = False,
+    forecaster: Forecaster | None = None,
 ) -> AsyncIterator[Site]:
     """Serve a control plane that knows web-01 and web-02, alice who may operate, and bob who may read.
 
@@ -189,6 +191,7 @@ async def site_with(
             # What was signed in the second of the start is refused, and a test starts and signs in one.
             signed_since=START,
             earlier_commands=earlier_commands,
+            forecaster=forecaster or NoForecaster("this one computes none"),
         )
         async with served(app, limits) as port:
             yield Site(f"http://127.0.0.1:{port}", port, database, store, service, publisher)

@@ -14,6 +14,7 @@ from nixfleet_cli.commands.log_proofs import (
     verified_checkpoint,
 )
 from nixfleet_cli.commands.logs.export import export_log
+from nixfleet_cli.commands.logs.forecast import forecast_log
 from nixfleet_cli.shared.arguments import load_trust, time
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.database import StoredLog, reading, store_argument
@@ -45,6 +46,7 @@ def log() -> None:
 log.add_command(make_checkpoint)
 log.add_command(make_proof)
 log.add_command(export_log)
+log.add_command(forecast_log)
 
 
 @log.command()

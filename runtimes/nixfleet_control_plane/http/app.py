@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from nixfleet_control_plane.forecaster import Forecaster, NoForecaster
 from nixfleet_control_plane.http.answers import Refusal, problem_answer, unavailable
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Call
@@ -30,6 +31,7 @@ from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.openapi import openapi_document
 from nixfleet_control_plane.http.routes.agent import AGENT_CALLS, AgentRoutes
 from nixfleet_control_plane.http.routes.enrollment import ENROLLMENT_CALLS, EnrollmentRoutes
+from nixfleet_control_plane.http.routes.forecasts import FORECAST_CALLS, ForecastRoutes
 from nixfleet_control_plane.http.routes.log import LOG_CALLS, LogRoutes
 from nixfleet_control_plane.http.routes.open import OPEN_CALLS, OpenRoutes
 from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, OperatorRoutes
@@ -54,8 +56,10 @@ ALL_CALLS: Final[tuple[Call[Any], ...]] = (
     *OPERATOR_CALLS,
     *OVERVIEW_CALLS,
     *LOG_CALLS,
+    *FORECAST_CALLS,
 )
 
+_NO_FORECASTER: Final = NoForecaster("this control plane computes none")
 _Respond: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 
 
@@ -72,6 +76,7 @@ def make_app(
     signed_since: datetime | None = None,
     earlier_commands: EarlierRequests | None = None,
     versions: tuple[str, ...] = (),
+    forecaster: Forecaster = _NO_FORECASTER,
 ) -> Starlette:
     """Return the ASGI application in front of `service`.
 
@@ -79,7 +84,7 @@ def make_app(
     not_ready_because: the reason that `/readyz` returns; `None`: ready. readiness_detail: lines that `/readyz` adds.
     signed_since: requests signed in the minute before are refused; `None`: now. earlier_commands: those that an earlier
     process may have carried out already; `None`: all that were signed earlier than now. versions: lines that `/healthz`
-    adds.
+    adds. forecaster: gives forecasts.
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
     contacts = Contacts()
@@ -116,6 +121,7 @@ def make_app(
     operators = OperatorRoutes(service, authenticator, queries, contacts)
     overviews = OverviewRoutes(service, authenticator, queries, contacts)
     log = LogRoutes(service, authenticator, queries, viewers)
+    forecasts = ForecastRoutes(forecaster, authenticator)
     open_routes = OpenRoutes(
         not_ready_because,
         lambda: nonces.clock_problem,
@@ -133,6 +139,7 @@ def make_app(
             *_routes(OPERATOR_CALLS, operators),
             *_routes(OVERVIEW_CALLS, overviews),
             *_routes(LOG_CALLS, log),
+            *_routes(FORECAST_CALLS, forecasts),
         ],
         exception_handlers={
             kind: partial(_counted, metrics, respond)

@@ -1,0 +1,225 @@
+"""The forecast for the HTTP API: computed by a process of its own, never on the loop of the control plane.
+
+One process at a time, which follows the log by itself. It is started when the first question comes, gets one question
+at a time, and is killed when it takes too long, when whoever asks is gone, and at the end. Readers share an answer: one
+is given again while the log has not grown, and on a busy fleet for five times as long as it took, so that a forecast
+takes a sixth of one processor at most.
+Source: docs/spec/forecast.md, Its process.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+import anyio
+import anyio.abc
+from anyio.streams.buffered import BufferedByteReceiveStream
+from attrs import frozen
+
+from nixfleet_control_plane.config import ForecastConfig
+from nixfleet_control_plane.config_store import StoreConfig
+from nixfleet_proto.codec import DecodeError, format_time
+from nixfleet_proto.errors import NixfleetError
+from nixfleet_runtime.http.forecasts import FORECAST, Forecast
+
+SECONDS_MAX: Final = 120.0
+"""How long an answer may take: the first one reads the whole log."""
+_ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
+_WAITING_MAX: Final = 32
+_SAME_SECONDS_MAX: Final = 60.0
+_SHARE: Final = 5
+_RESTART_SECONDS: Final = 5.0
+_log = logging.getLogger(__name__)
+
+
+class NoForecast(NixfleetError):
+    """There is no forecast now. Attributes: `why`, `retry_after_seconds` (`None`: not before the configuration
+    changes).
+    """
+
+    def __init__(self, why: str, retry_after_seconds: int | None) -> None:
+        super().__init__(why, retry_after_seconds)
+        self.why = why
+        self.retry_after_seconds = retry_after_seconds
+
+    def __str__(self) -> str:
+        return self.why
+
+
+class Forecaster(Protocol):
+    """Gives the forecast of the whole fleet."""
+
+    async def forecast(self) -> Forecast:
+        """Return what is to come. Raises: NoForecast."""
+        ...
+
+
+@frozen
+class NoForecaster:
+    """Gives none. why: for people."""
+
+    why: str
+
+    async def forecast(self) -> Forecast:
+        """Raise. Raises: NoForecast."""
+        raise NoForecast(self.why, None)
+
+
+@asynccontextmanager
+async def forecasting(
+    config: ForecastConfig,
+    store: StoreConfig,
+    head_seq: Callable[[], int],
+    now: Callable[[], datetime],
+) -> AsyncIterator[Forecaster]:
+    """Give what computes forecasts of the fleet in `store`; at the end its process is gone.
+
+    head_seq, now: as for `ForecastProcess`.
+    """
+    if config.disabled:
+        yield NoForecaster("they are off: `[forecast] disabled = true`")
+    elif store.path is None:
+        yield NoForecaster(f"{store.where} is not read by the process that computes them")
+    else:
+        async with ForecastProcess(forecast_command(store.path), head_seq, now) as forecaster:
+            yield forecaster
+
+
+def forecast_command(database: Path) -> tuple[str, ...]:
+    """Return the command of the process that forecasts from the database of a control plane."""
+    return sys.executable, "-m", "nixfleet_forecast.process", str(database)
+
+
+@frozen
+class _Answered:
+    """An answer, when it came by the monotonic clock, how long it took, and the last row when it was asked for."""
+
+    forecast: Forecast
+    at_seconds: float
+    took_seconds: float
+    head_seq: int
+
+
+class ForecastProcess:
+    """A `Forecaster` that asks a process. An asynchronous context: at its end the process is gone.
+
+    command: what runs it. head_seq: the last durable row of the log. now: the fleet's time.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        head_seq: Callable[[], int],
+        now: Callable[[], datetime],
+        seconds_max: float = SECONDS_MAX,
+    ) -> None:
+        self._command = tuple(command)
+        self._head_seq = head_seq
+        self._now = now
+        self._seconds_max = seconds_max
+        self._one_at_a_time = anyio.Lock()
+        self._waiting = 0
+        self._process: anyio.abc.Process | None = None
+        self._started_at: float | None = None
+        self._last: _Answered | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._end()
+
+    @property
+    def pid(self) -> int | None:
+        """The process that is asked; `None`: there is none now."""
+        return None if self._process is None else self._process.pid
+
+    async def forecast(self) -> Forecast:
+        """Return what is to come, as of now or a short time ago. Raises: NoForecast."""
+        if self._waiting >= _WAITING_MAX:
+            raise NoForecast(f"{self._waiting} requests wait for a forecast already", 5)
+        self._waiting += 1
+        try:
+            async with self._one_at_a_time:
+                known = self._last
+                if known is None or not self._is_good(known):
+                    known = self._last = await self._asked()
+                return known.forecast
+        finally:
+            self._waiting -= 1
+
+    def _is_good(self, known: _Answered) -> bool:
+        age_seconds = anyio.current_time() - known.at_seconds
+        if age_seconds < _SHARE * known.took_seconds:
+            return True
+        return known.head_seq == self._head_seq() and age_seconds < _SAME_SECONDS_MAX
+
+    async def _asked(self) -> _Answered:
+        began, head_seq = anyio.current_time(), self._head_seq()
+        process = await self._running()
+        is_answered = False
+        try:
+            with anyio.fail_after(self._seconds_max):
+                line = await _answer_of(process, self._now())
+            is_answered = True
+        except TimeoutError:
+            raise NoForecast(f"it took longer than {self._seconds_max:g} s", 60) from None
+        except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound) as error:
+            _log.warning("the process that forecasts ended, and is started again when asked")
+            raise NoForecast("the process that computes it ended", 5) from error
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
+            raise NoForecast("the process that computes it ended", 5) from error
+        finally:
+            if not is_answered:  # Also where whoever asks is gone: its answer would come next.
+                await self._end()
+        ended = anyio.current_time()
+        return _Answered(_read(line), ended, ended - began, head_seq)
+
+    async def _running(self) -> anyio.abc.Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
+        now = anyio.current_time()
+        if self._started_at is not None and now - self._started_at < _RESTART_SECONDS:
+            raise NoForecast("the process that computes it ended a moment ago", 5)
+        self._started_at = now
+        try:
+            self._process = await anyio.open_process(self._command, stderr=None)
+        except OSError as error:
+            raise NoForecast("the process that computes it cannot be started", 60) from error
+        return self._process
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.kill()
+            await process.aclose()
+
+
+async def _answer_of(process: anyio.abc.Process, now: datetime) -> bytes:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    question = json.dumps({"at": format_time(now)})
+    await process.stdin.send(question.encode() + b"\n")
+    return await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", _ANSWER_BYTES_MAX)
+
+
+def _read(line: bytes) -> Forecast:
+    try:
+        return FORECAST.decode(line)
+    except DecodeError as error:
+        _log.warning("the process that forecasts said what is no forecast: %s", error)
+        raise NoForecast("the process that computes it gave no answer", 60) from error

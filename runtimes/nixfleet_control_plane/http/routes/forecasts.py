@@ -1,0 +1,64 @@
+"""The route of forecasts: what is to come, as ranges. Computed elsewhere, by a process of its own.
+
+Source: docs/spec/wire.md, Operator calls; docs/spec/forecast.md.
+"""
+
+from typing import Final
+
+from attrs import evolve, frozen
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nixfleet_control_plane.forecaster import Forecaster, NoForecast
+from nixfleet_control_plane.http.answers import bytes_answer, refusal, unavailable
+from nixfleet_control_plane.http.authentication import Authenticator
+from nixfleet_control_plane.http.calls import Answer, Call, Caller
+from nixfleet_control_plane.http.query import Parameter
+from nixfleet_proto.trust import OperatorRole
+from nixfleet_runtime.http import paths
+from nixfleet_runtime.http.forecasts import FORECAST
+
+_ROLLOUT: Final = Parameter(
+    "rollout", "only this rollout; default: all that are under way", {"type": "string"}
+)
+
+
+@frozen
+class ForecastRoutes:
+    """The calls about what is to come."""
+
+    forecaster: Forecaster
+    authenticator: Authenticator
+
+    async def forecast(self, request: Request) -> Response:
+        """How the rollouts under way go on, if no further host fails and operators do nothing."""
+        await self.authenticator.operator(request, OperatorRole.READ)
+        wanted = _ROLLOUT.text(request)
+        try:
+            found = await self.forecaster.forecast()
+        except NoForecast as error:
+            if error.retry_after_seconds is None:
+                raise refusal("forecast-off", "There are no forecasts", 404, error.why) from error
+            title = "No forecast at the moment"
+            raise unavailable(title, error.why, error.retry_after_seconds) from error
+        if wanted is not None:
+            rollouts = tuple(it for it in found.rollouts if it.rollout_id == wanted)
+            slow = tuple(it for it in found.slow if it.rollout_id == wanted)
+            found = evolve(found, rollouts=rollouts, slow=slow)
+        return bytes_answer(FORECAST.encode(found), "application/json")
+
+
+FORECAST_CALLS: Final[tuple[Call[ForecastRoutes], ...]] = (
+    Call(
+        "GET",
+        paths.FORECAST,
+        ForecastRoutes.forecast,
+        Caller.READER,
+        (
+            Answer(200, "ranges of time, as of a row of the log", FORECAST),
+            Answer(404, "forecasts are off"),
+            Answer(503, "none at the moment; the detail says why"),
+        ),
+        query=(_ROLLOUT,),
+    ),
+)

@@ -1,0 +1,87 @@
+"""The production engine run forward on a state: what is due is told to it in the order of time. Sans I/O.
+
+What comes by the clock (windows, freezes, deadlines, bakes, the slots of a minute) and what hosts do are entries of one
+order, so the engine decides between them as it does live. The caller keeps the state, or takes everything back by its
+undo log.
+Source: docs/spec/forecast.md.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from heapq import heappop, heappush
+from itertools import count
+from typing import Final, TypeAlias
+
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.inputs import Action, Input, PlanTick, Reply, WakeHost
+from nixfleet_control_plane.messages.writes import Write
+from nixfleet_proto.wire import Dispatch
+from nixfleet_runtime.kernel.engine import Commit
+from nixfleet_state_machine.planner.holds.calendar import Zones
+from nixfleet_state_machine.planner.passing_time import next_time
+
+Act: TypeAlias = Callable[[], object]
+"""What happens at a time: it tells the engine something, or adds entries."""
+_AGAIN: Final = timedelta(seconds=1)
+"""How long a due time is passed over that a tick left due, so that no run stands still."""
+
+
+class Ahead:
+    """A state that is run forward. now: how far.
+
+    on_queued: called with each dispatch that is queued. on_commit: called after each input, whether it was the time
+    alone that passed.
+    """
+
+    def __init__(self, state: State, zones: Zones, now: datetime) -> None:
+        self.state = state
+        self.now = now
+        self.on_queued: Callable[[Dispatch], object] = lambda _: None
+        self.on_commit: Callable[[Commit[Write, Reply, Action], bool], object] = lambda _, __: None
+        self._engine = ControlPlaneEngine(state, None, zones)
+        self._agenda: list[tuple[datetime, int, Act]] = []
+        self._numbers = count()
+        self._passed_over = now
+
+    def at(self, when: datetime, act: Act) -> None:
+        """Let `act` happen at `when`, after what was to happen then already; what is past happens now."""
+        heappush(self._agenda, (max(when, self.now), next(self._numbers), act))
+
+    def tell(self, input: Input) -> Reply:
+        """Tell the engine something now, and return its reply."""
+        commit = self._engine.handle(input, self.now)
+        for action in commit.actions:
+            if isinstance(action, WakeHost):
+                waiting = self.state.dispatches.get(action.hostname)
+                if waiting:
+                    self.on_queued(waiting[-1])
+        self.on_commit(commit, isinstance(input, PlanTick))
+        return commit.reply
+
+    def run(self, until: datetime, is_over: Callable[[], bool]) -> None:
+        """Let time pass until `until`, until `is_over` says so, or until nothing is to come any more."""
+        while not is_over():
+            edge = self._next_edge()
+            entry = self._agenda[0][0] if self._agenda else None
+            times = [at for at in (edge, entry) if at is not None]
+            if not times or min(times) > until:
+                return
+            if edge is not None and (entry is None or edge <= entry):
+                self._tick(edge)
+            else:
+                self.now, _, act = heappop(self._agenda)
+                act()
+
+    def _next_edge(self) -> datetime | None:
+        """Return when the clock has something to say next."""
+        times = (self._engine.next_edge(), next_time(self.state.view))
+        ahead = [max(at, self._passed_over) for at in times if at is not None]
+        return min(ahead, default=None)
+
+    def _tick(self, at: datetime) -> None:
+        self.now = max(at, self.now)
+        self.tell(PlanTick())
+        left = self._next_edge()
+        if left is not None and left <= self.now:
+            self._passed_over = self.now + _AGAIN
