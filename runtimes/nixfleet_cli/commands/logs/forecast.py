@@ -1,19 +1,18 @@
 """`nixfleet log forecast`: how the rollouts of a database go on."""
 
 import json
+from collections.abc import Collection
 from datetime import datetime
-from pathlib import Path
 
 import click
 
 from nixfleet_cli.shared.arguments import at_time
 from nixfleet_cli.shared.commands import command
-from nixfleet_cli.shared.database import database_argument, reading
+from nixfleet_cli.shared.database import StoredLog, reading, store_argument
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, printing
+from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.history.follower import Replay
-from nixfleet_control_plane.history.retention.log_start import log_start
-from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_forecast.course import going
 from nixfleet_forecast.history import RANGES_MAX, History, to_judge
 from nixfleet_forecast.words import forecast_lines
@@ -25,7 +24,7 @@ from nixfleet_runtime.process import garbage
 
 
 @command(name="forecast")
-@database_argument
+@store_argument
 @at_time
 @click.option("--rollout", metavar="ID", help="Only this rollout; default: all that are under way.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one, other draws.")
@@ -42,7 +41,7 @@ from nixfleet_runtime.process import garbage
 )
 def forecast_log(
     output: Output,
-    database: Path,
+    store: StoreConfig,
     at_time: datetime,
     rollout: str | None,
     seed: int,
@@ -60,11 +59,8 @@ def forecast_log(
     Exit codes: 0 success; 1 a row is damaged, or no such rollout is under way; 2 DB cannot be read.
     """
     garbage.collect_rarely()
-    with reading(database) as connection:
-        judged = to_judge(read_log(connection), ranges) if ranges else ()
-        history = History(Replay(log_start(connection)), SystemZones(), judged)
-        for row in read_log(connection):
-            history.take(row)
+    with reading(store) as stored:
+        history = history_of(stored, to_judge(stored.rows(), ranges) if ranges else ())
     wanted = None
     if rollout is not None:
         under_way = dict.fromkeys(map(str, going(history.subject.state)))
@@ -73,3 +69,11 @@ def forecast_log(
         wanted = RolloutId(rollout)
     forecast = history.forecast(at_time, wanted, seed=seed)
     output.show(json.loads(FORECAST.encode(forecast)), forecast_lines(forecast))
+
+
+def history_of(stored: StoredLog, judged: Collection[str] = ()) -> History:
+    """Return the whole log, as a forecast reads it. judged: as for `History`."""
+    history = History(Replay(stored.ask(lambda it: it.log_start())), SystemZones(), judged)
+    for row in stored.rows():
+        history.take(row)
+    return history
