@@ -1,10 +1,10 @@
 """Verifies a proof from a log of nixfleet. Needs PyNaCl and nothing of nixfleet, neither code nor database.
 
-An auditor has the public keys of the people who may sign checkpoints, and a proof that `nixfleet log prove` made. This
-shows what the proof proves: that the signer vouched for a log of so many rows at that time, that the printed rows stand
-in it where it says, and, if the proof has an earlier checkpoint, that nothing before that one was changed since.
+An auditor has the names and public keys of those who may sign checkpoints, and a proof that `nixfleet log prove` made.
+This shows what the proof proves: that the signer vouched for a log of so many rows at that time, that the printed rows
+stand in it where it says, and, if the proof has an earlier checkpoint, that nothing before that one was changed since.
 
-    python verify_log_proof.py PROOF PUBLIC_KEY...
+    python verify_log_proof.py PROOF SIGNER=PUBLIC_KEY...
 
 Exit codes: 0 the proof holds; 1 it does not, and why; 2 a file or a key cannot be read.
 Source: docs/spec/log-proofs.md, which has the rules in words.
@@ -14,12 +14,25 @@ import json
 import sys
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import nacl.exceptions
 from nacl.signing import VerifyKey
 
 DOMAIN = b"nixfleet log checkpoint\n"
+COLUMNS = [
+    "ts",
+    "kind",
+    "host_id",
+    "rollout_id",
+    "payload",
+    "signature",
+    "first_fact_seq",
+    "fact_count",
+    "outcome",
+]
+
+Keys: TypeAlias = "list[tuple[str, VerifyKey]]"
 
 
 class Fails(Exception):
@@ -29,29 +42,41 @@ class Fails(Exception):
 def main(arguments: list[str]) -> int:
     """Verify the proof in the first of `arguments` with the keys in the others; return the exit code."""
     if len(arguments) < 2:
-        print("usage: verify_log_proof.py PROOF PUBLIC_KEY...", file=sys.stderr)
+        print("usage: verify_log_proof.py PROOF SIGNER=PUBLIC_KEY...", file=sys.stderr)
         return 2
+    keys: Keys = []
+    for argument in arguments[1:]:
+        signer, _, key = argument.rpartition("=")
+        try:
+            if not signer:
+                raise ValueError("no signer")
+            keys.append((signer, VerifyKey(bytes.fromhex(key))))
+        except (ValueError, nacl.exceptions.CryptoError):
+            print(f"expected SIGNER=PUBLIC_KEY, in hex, found {argument!a}", file=sys.stderr)
+            return 2
     try:
         proof = json.loads(Path(arguments[0]).read_bytes())
-        keys = [VerifyKey(bytes.fromhex(each)) for each in arguments[1:]]
-    except (OSError, ValueError, nacl.exceptions.CryptoError) as error:
-        print(f"cannot be read: {error}", file=sys.stderr)
+    except (OSError, ValueError, RecursionError) as error:
+        print(f"{arguments[0]} cannot be read: {error}", file=sys.stderr)
         return 2
     try:
-        for line in verify(proof, keys):
-            print(line)
-    except (Fails, KeyError, TypeError, ValueError) as error:
-        print(f"the proof does not hold: {error!r}", file=sys.stderr)
+        lines = verify(proof, keys)
+    except Fails as error:
+        print(f"the proof does not hold: {error}", file=sys.stderr)
         return 1
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        print(f"the proof does not hold: it has another form: {error!a}", file=sys.stderr)
+        return 1
+    print("\n".join(lines))
     return 0
 
 
-def verify(proof: dict[str, Any], keys: list[VerifyKey]) -> list[str]:
-    """Return what the proof proves, in lines. Raises: Fails, and ValueError or KeyError for nonsense."""
+def verify(proof: dict[str, Any], keys: Keys) -> list[str]:
+    """Return what the proof proves, in lines. Raises: Fails, and errors of Python for what is no proof."""
     checkpoint = signed_checkpoint(proof["checkpoint"], keys)
     size, root = checkpoint["rows"], bytes.fromhex(checkpoint["root"])
     lines = [
-        f"{checkpoint['signer']!r} vouched at {checkpoint['signedAt']} for a log of {size} rows"
+        f"{checkpoint['signer']!a} vouched at {checkpoint['signedAt']} for a log of {size} rows"
     ]
     for row in proof.get("rows", []):
         text = row["text"].encode()
@@ -62,7 +87,9 @@ def verify(proof: dict[str, Any], keys: list[VerifyKey]) -> list[str]:
         if row["seq"] == size and row_hash.hex() != checkpoint["head"]:
             raise Fails(f"the last row has hash {row_hash.hex()}, not {checkpoint['head']}")
         included(row_hash, row["seq"] - 1, size, path_of(row["path"]), root)
-        lines.append(f"row {row['seq']} stands in it: {columns[1:]!a}")
+        lines.append(f"row {row['seq']} stands in it:")
+        named = zip(COLUMNS, columns[1:], strict=False)
+        lines += [f"  {name}: {text!a}" for name, text in named if text is not None]
     if proof.get("earlier") is not None:
         earlier = signed_checkpoint(proof["earlier"], keys)
         first, path = earlier["rows"], path_of(proof.get("continued", []))
@@ -71,17 +98,19 @@ def verify(proof: dict[str, Any], keys: list[VerifyKey]) -> list[str]:
     return lines
 
 
-def signed_checkpoint(signed: dict[str, Any], keys: list[VerifyKey]) -> dict[str, Any]:
-    """Return the checkpoint if one of `keys` signed it."""
+def signed_checkpoint(signed: dict[str, Any], keys: Keys) -> dict[str, Any]:
+    """Return the checkpoint if a key of the signer that it names signed it."""
     checkpoint: dict[str, Any] = signed["checkpoint"]
     body = json.dumps(checkpoint, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    for key in keys:
+    for signer, key in keys:
+        if signer != checkpoint["signer"]:
+            continue
         try:
             key.verify(DOMAIN + body.encode(), bytes.fromhex(signed["signature"]))
         except nacl.exceptions.BadSignatureError:
             continue
         return checkpoint
-    raise Fails("none of the keys signed the checkpoint")
+    raise Fails(f"no key that was given for {checkpoint['signer']!a} signed the checkpoint")
 
 
 def columns_of(text: bytes) -> list[str | None]:

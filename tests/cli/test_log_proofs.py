@@ -78,11 +78,12 @@ def office(tmp_path: Path, nixfleet: Invoke) -> Office:
     return Office(directory, nixfleet)
 
 
-def _audit(proof: Path, *keys: SigningKey) -> subprocess.CompletedProcess[str]:
+def _audit(proof: Path, *signers: tuple[str, SigningKey]) -> subprocess.CompletedProcess[str]:
     """Run the verifier, which must need nothing of nixfleet."""
+    keys = [f"{name}={key.public_key.public_key}" for name, key in signers]
     code = (
         "import runpy, sys\n"
-        f"sys.argv = {[str(VERIFIER), str(proof), *(key.public_key.public_key for key in keys)]!r}\n"
+        f"sys.argv = {[str(VERIFIER), str(proof), *keys]!r}\n"
         "try:\n"
         f"    runpy.run_path({str(VERIFIER)!r}, run_name='__main__')\n"
         "finally:\n"
@@ -292,14 +293,15 @@ def test_a_stranger_verifies_rows_and_history_with_public_keys_alone(
         fleet.database, checkpoint, "--row", "1", "--row", str(size), "--earlier", earlier
     )
 
-    audited = _audit(proof, CI, ADA)
+    audited = _audit(proof, ("ci", CI), ("ada", ADA))
 
     assert audited.returncode == 0, audited.stderr
     lines = audited.stdout.splitlines()
     assert lines[0].startswith("'ci' vouched at ")
-    assert lines[1].startswith("row 1 stands in it: ")
-    assert lines[2].startswith(f"row {size} stands in it: ")
-    assert lines[3].endswith(", unchanged")
+    assert lines[1] == "row 1 stands in it:"
+    assert lines[2].startswith("  ts: '20")
+    assert f"row {size} stands in it:" in lines
+    assert lines[-1].endswith(", unchanged")
 
 
 @pytest.mark.parametrize(
@@ -333,7 +335,7 @@ def test_a_proof_with_anything_changed_does_not_hold(
     inner[path[-1]] = value
     proof.write_text(json.dumps(content))
 
-    audited = _audit(proof, ADA)
+    audited = _audit(proof, ("ada", ADA))
 
     assert audited.returncode == 1
     assert "the proof does not hold" in audited.stderr
@@ -343,9 +345,72 @@ def test_a_proof_of_another_signer_does_not_hold(office: Office, database: Path)
     """The auditor's own keys decide."""
     proof = office.prove(database, office.checkpoint(database), "--row", "7")
 
-    assert _audit(proof, CI).returncode == 1
+    assert _audit(proof, ("ci", CI)).returncode == 1
     assert _audit(proof).returncode == 2
-    assert _audit(office.directory / "none.json", ADA).returncode == 2
+    assert _audit(office.directory / "none.json", ("ada", ADA)).returncode == 2
+
+
+def test_a_checkpoint_that_a_signer_made_in_the_name_of_another_does_not_hold(
+    office: Office, database: Path
+) -> None:
+    """Each key that the auditor has is one person's."""
+    file = office.directory / "forged.json"
+    key = office.directory / "ada.key"
+    made = office.nixfleet(
+        "log", "checkpoint", database, "--key", key, "--signer", "ci", "--to", file
+    )
+    assert made.exit_code == 0
+
+    audited = _audit(office.prove(database, file, "--row", "7"), ("ci", CI), ("ada", ADA))
+
+    assert audited.returncode == 1
+    assert "no key that was given for 'ci' signed the checkpoint" in audited.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        '{"checkpoint": 7}',
+        '{"checkpoint": {"checkpoint": {"signer": "ada"}, "signature": 7}}',
+        "[" * 100_000,
+        "{",
+    ],
+)
+def test_what_is_no_proof_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
+    """Whatever is in the file: it comes from those who are audited."""
+    proof = tmp_path / "proof.json"
+    proof.write_text(text)
+
+    audited = _audit(proof, ("ada", ADA))
+
+    assert audited.returncode in (1, 2)
+    assert len(audited.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["", 7, "-", "9", None])
+def test_a_row_that_is_no_row_is_refused_in_one_line(
+    text: object, office: Office, database: Path
+) -> None:
+    """Under a checkpoint that is good."""
+    proof = office.prove(database, office.checkpoint(database), "--row", "7")
+    said = json.loads(proof.read_text())
+    said["rows"][0]["text"] = text
+    proof.write_text(json.dumps(said))
+
+    audited = _audit(proof, ("ada", ADA))
+
+    assert audited.returncode == 1
+    assert len(audited.stderr.splitlines()) == 1
+
+
+def test_a_key_without_its_signer_is_a_usage_error(tmp_path: Path) -> None:
+    """The line says what is expected."""
+    audited = _audit(tmp_path / "proof.json", ("", ADA))
+
+    assert audited.returncode == 2
+    assert "expected SIGNER=PUBLIC_KEY" in audited.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from nixfleet_control_plane.messages.log_entry import (
     HostEnrolled,
     LoggedEntry,
 )
-from nixfleet_proto.agent_event import ActivationStarted, AgentEvent
+from nixfleet_proto.agent_event import ActivationStarted, AgentEvent, DispatchAck
 from nixfleet_proto.codec import batch_payload, envelope_payload
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.frozen_map import FrozenMap
@@ -68,6 +68,18 @@ def _report(key: SigningKey | None, *seqs: int, host: str = "web-01") -> FactsRe
     return FactsReported(host, ROLLOUT, facts, FrozenMap(), payload.decode(), signature)
 
 
+def _acknowledged(key: SigningKey, seq: int) -> FactsReported:
+    fact = DispatchAck("before", START, seq)
+    payload = envelope_payload(AgentEventEnvelope("web-01", ROLLOUT, fact))
+    signature = sign_payload(payload, key)
+    return FactsReported("web-01", ROLLOUT, (fact,), FrozenMap(), payload.decode(), signature)
+
+
+def _gap() -> ArtefactTaken:
+    """A row that says nothing of keys. With it a minute passes, after which no report is on its way."""
+    return ArtefactTaken("rollouts/stable@r1.json", ROLLOUT, "{}", "", "current")
+
+
 def _single(key: SigningKey, seq: int) -> FactsReported:
     payload = envelope_payload(AgentEventEnvelope("web-01", ROLLOUT, _fact(seq)))
     signature = sign_payload(payload, key)
@@ -79,9 +91,11 @@ def _taken(name: str, verified: Verified[object]) -> ArtefactTaken:
     return ArtefactTaken(name, None, body, signature, verified.signed_by)
 
 
-def _fleet(ci: Publisher, key: SigningKey | None) -> ArtefactTaken:
+def _fleet(ci: Publisher, key: SigningKey | None, at: int = 0) -> ArtefactTaken:
+    """Return a fleet that was signed `at` minutes after the start."""
     keys = () if key is None else (("web-01", key.public_key.public_key),)
-    return _taken(FLEET_FILE, ci.fleet(Layout(pubkeys=keys).fleet("r1", START), START))
+    signed_at = START + at * MINUTE
+    return _taken(FLEET_FILE, ci.fleet(Layout(pubkeys=keys).fleet("r1", signed_at), signed_at))
 
 
 def _enrolled(ci: Publisher, key: SigningKey) -> HostEnrolled:
@@ -179,6 +193,88 @@ def test_a_report_that_was_on_its_way_when_its_host_enrolled_anew_is_proved(log:
 
     assert report.proved == 1
     assert [each.seq for each in report.problems] == [5]
+
+
+def test_a_report_with_a_revoked_key_is_found_in_the_minute_after_the_host_enrolled_anew(
+    log: Log,
+) -> None:
+    """A revoked key is stolen: nothing that it signed was on its way."""
+    revoked = _taken(
+        REVOCATIONS_FILE, log.ci.revocations(START, Revocation("web-01", START + 3 * MINUTE))
+    )
+    grown = log.then(revoked, _enrolled(log.ci, NEXT_KEY), _report(KEY, 1), _report(NEXT_KEY, 1))
+
+    assert [each.seq for each in grown.checked().problems] == [5]
+
+
+def test_a_report_with_a_key_that_a_fleet_took_back_is_found(log: Log) -> None:
+    """Also in the minute after the host has another."""
+    ci = Publisher()
+    grown = Log(ci).then(
+        _fleet(ci, KEY), _fleet(ci, None, at=1), _fleet(ci, NEXT_KEY, at=2), _report(KEY, 1)
+    )
+
+    assert [each.seq for each in grown.checked().problems] == [4]
+
+
+def test_a_list_of_revocations_that_was_put_back_revokes_no_less(log: Log) -> None:
+    """An older list, which CI signed, does not give a stolen key back to its host."""
+    none_yet = _taken(REVOCATIONS_FILE, log.ci.revocations(START))
+    revoked = _taken(
+        REVOCATIONS_FILE,
+        log.ci.revocations(START + MINUTE, Revocation("web-01", START + 3 * MINUTE)),
+    )
+
+    first, second = log.then(none_yet, revoked, none_yet, _report(KEY, 1)).problems()
+
+    assert first.startswith(f"{REVOCATIONS_FILE} gives no host a key: expected a list signed at ")
+    assert "revoked" in second
+
+
+def test_a_fleet_that_was_put_back_gives_no_host_its_earlier_key() -> None:
+    """The one that was signed last counts, as in the control plane."""
+    ci = Publisher()
+    grown = Log(ci).then(_fleet(ci, KEY), _fleet(ci, NEXT_KEY, at=1), _fleet(ci, KEY), _gap())
+
+    assert grown.then(_report(NEXT_KEY, 1)).problems() == []
+    (problem,) = grown.then(_report(KEY, 1)).problems()
+    assert problem.startswith("the report of web-01 is not proved")
+
+
+def test_a_report_that_is_stored_under_another_rollout_is_found(log: Log) -> None:
+    """A host did not say of a release what it said of another: neither in a batch nor in a single fact."""
+    for report in (_report(KEY, 1, 2), _single(KEY, 1)):
+        (problem,) = log.then(evolve(report, rollout_id=RolloutId("stable@r2"))).problems()
+
+        assert "expected facts about stable@r2, as the row says, found stable@r1" in problem
+
+
+def test_a_report_that_stands_in_the_log_twice_is_proved_once(log: Log) -> None:
+    """Whether its facts are the first ones or later ones, and in whichever batch they are repeated."""
+    grown = log.then(_report(KEY, 1), _report(KEY, 2, 3), _report(KEY, 4))
+
+    for again in (_report(KEY, 1), _report(KEY, 2, 3), _report(KEY, 3, 4), _single(KEY, 2)):
+        report = grown.then(again).checked()
+        assert report.proved == 4
+        assert [each.seq for each in report.problems] == [6]
+
+
+def test_facts_of_a_request_that_is_sent_again_are_proved_each_once(log: Log) -> None:
+    """What was signed once may be decided in two requests, each a part."""
+    whole = _report(KEY, 1, 2, 3)
+
+    report = log.then(evolve(whole, facts=whole.facts[:1]), evolve(whole, facts=whole.facts[1:]))
+
+    assert (report.checked().proved, report.problems()) == (3, [])
+
+
+def test_a_host_that_lost_its_journal_may_begin_at_1_again(log: Log) -> None:
+    """With other facts. What it signed before does not count again."""
+    anew = _acknowledged(KEY, 1)
+    grown = log.then(_report(KEY, 1), _report(KEY, 2, 3), anew)
+
+    assert (grown.checked().proved, grown.problems()) == (4, [])
+    assert len(grown.then(_report(KEY, 2, 3)).problems()) == 1
 
 
 def test_facts_that_continue_a_report_are_proved_by_it(log: Log) -> None:

@@ -2,6 +2,7 @@
 
 A host's key comes from a fleet that CI signed, or from an enrollment with a token that the org root key signed. A
 control plane holds none of these keys, so a report that it made up, and a host that it enrolled by itself, are found.
+So is a report that stands in the log twice or under another rollout, and an earlier list that was put back in force.
 Rows of format 1 of the log do not have what was signed: they are counted.
 Source: docs/spec/log.md, What a host reports.
 """
@@ -11,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import orjson
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from nixfleet_control_plane.history.approvals import EarlierTrust
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
@@ -24,7 +25,9 @@ from nixfleet_control_plane.messages.log_entry import (
     LoggedEntry,
 )
 from nixfleet_proto.codec import DecodeError, decode_fleet, decode_revocations
+from nixfleet_proto.enrollment import Revocations
 from nixfleet_proto.errors import InvalidValue
+from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.signing import (
     VerifyError,
@@ -39,10 +42,14 @@ from nixfleet_proto.signing.payload import signature_bytes
 from nixfleet_proto.trust import TrustedKey, TrustRoot
 from nixfleet_runtime.http.signing.key_id import host_key_id
 from nixfleet_runtime.http.signing.refusal import RevokedKey
+from nixfleet_runtime.releases.acceptance import list_objection
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 
 ON_ITS_WAY: Final = timedelta(seconds=60)
 """How long after a host changed its key a report may be logged that it signed with the one before."""
+
+_MARK_LENGTH: Final = 16
+"""So many bytes of a signature are enough to know it again, in a log of millions."""
 
 
 @frozen
@@ -83,11 +90,19 @@ def check_signatures(
 
 @define
 class _Signer:
-    """A host's key in force, the one before, and until when a report with that one may be logged."""
+    """A host's key in force, the one before, and until when a report with that one may be logged.
+
+    is_over: the key is in force no more. A revoked key is not one that a report on its way may have.
+    """
 
     key: TrustedKey
     before: TrustedKey | None
     until: datetime
+    is_over: bool = False
+
+
+class _Older(Exception):
+    """An artefact was signed before the one in force. Its text says what was expected."""
 
 
 class _Reader:
@@ -98,6 +113,11 @@ class _Reader:
         self._signers: dict[str, _Signer] = {}
         # By host, the last row with what was signed: one that continues it has the facts that are left.
         self._signed: dict[str, tuple[int, FactsReported]] = {}
+        # By host and rollout, the last fact; by the first bytes of a signature, the last fact of what it signed.
+        self._last_facts: dict[tuple[str, str], int] = {}
+        self._last_signed: dict[bytes, int] = {}
+        self._fleet_order: tuple[str, str] | None = None
+        self._revocations: Revocations | None = None
         self.proved = self.unsigned = self.earlier_rows = 0
         self.problems: list[SignatureProblem] = []
 
@@ -109,6 +129,7 @@ class _Reader:
                 self._report(seq, at, entry)
             case FactReported() | FactRefused():
                 self.earlier_rows += 1
+                self._last_facts[entry.host, entry.rollout_id] = entry.fact.seq
             case HostEnrolled():
                 self._enroll(seq, at, entry)
             case ArtefactTaken(rollout_id=None):
@@ -125,6 +146,8 @@ class _Reader:
         else:
             problem = self._objection_to_report(at, entry)
             self._signed[entry.host] = seq, entry
+        if problem is None:
+            problem = _objection_to_place(entry) or self._objection_to_repetition(entry)
         if problem is None:
             self.proved += len(entry.facts)
         else:
@@ -158,6 +181,23 @@ class _Reader:
         return (
             f"row {entry.continues}, which it continues, does not have {left[0]}" if left else None
         )
+
+    def _objection_to_repetition(self, entry: FactsReported) -> str | None:
+        """Return why the host's facts cannot be new; `None`: they can be, and are noted.
+
+        A host that lost its journal may begin at 1 again, with other facts: not with what it signed before.
+        """
+        about, first, last = (entry.host, entry.rollout_id), entry.facts[0].seq, entry.facts[-1].seq
+        mark = bytes.fromhex(entry.signature or "")[:_MARK_LENGTH]
+        known = self._last_signed.get(mark, 0) if mark else 0
+        if first > 1:
+            known = max(known, self._last_facts.get(about, 0))
+        if first <= known:
+            return f"expected facts after {known}, which were reported before, found {first}"
+        self._last_facts[about] = last
+        if mark:
+            self._last_signed[mark] = last
+        return None
 
     def _is_without_key(self, host: str) -> bool:
         return host not in self._signers
@@ -195,13 +235,31 @@ class _Reader:
             signature = signature_bytes(entry.signature)
             signer_of(canonical_form(body), signature, self._trust_at(at).ci_release_key)
             if entry.name == REVOCATIONS_FILE:
-                ring = self._ring.with_revocations(decode_revocations(body))
+                ring = self._with_revocations(decode_revocations(body))
             else:
-                ring = self._ring.with_fleet(decode_fleet(body))
-        except (DecodeError, InvalidValue, VerifyError) as error:
+                ring = self._with_fleet(entry.name, decode_fleet(body))
+        except (DecodeError, InvalidValue, VerifyError, _Older) as error:
             self._note(seq, f"{entry.name} gives no host a key: {error}")
         else:
             self._use(ring, at)
+
+    def _with_revocations(self, revocations: Revocations) -> KeyRing:
+        """Return the ring after a signed list. Raises: _Older, if the one in force was signed later."""
+        before, signed_at = self._revocations, revocations.meta.signed_at
+        in_force_at = None if before is None else before.meta.signed_at
+        objection = None if signed_at is None else list_objection(signed_at, in_force_at)
+        if objection is not None:
+            raise _Older(objection)
+        self._revocations = revocations
+        return self._ring.with_revocations(revocations)
+
+    def _with_fleet(self, name: str, fleet: FleetResolved) -> KeyRing:
+        """Return the ring after a signed fleet: as it is, if a fleet that was signed later is in force."""
+        order = str(fleet.meta.signed_at), name
+        if self._fleet_order is not None and order < self._fleet_order:
+            return self._ring
+        self._fleet_order = order
+        return self._ring.with_fleet(fleet)
 
     def _use(self, ring: KeyRing, at: datetime) -> None:
         """Let `ring` be in force, and remember for a moment which keys hosts had before."""
@@ -213,8 +271,13 @@ class _Reader:
             except RevokedKey:
                 key = None
             before = self._signers.get(host)
-            if key is not None and (before is None or before.key != key):
-                last = None if before is None else before.key
+            if key is None:
+                if (
+                    before is not None
+                ):  # Revoked, or declared no more: no report with it is on its way.
+                    self._signers[host] = evolve(before, is_over=True, before=None)
+            elif before is None or before.is_over or before.key != key:
+                last = None if before is None or before.is_over else before.key
                 self._signers[host] = _Signer(key, last, at + ON_ITS_WAY)
 
     def _trust_at(self, at: datetime) -> TrustRoot:
@@ -225,6 +288,16 @@ class _Reader:
 
     def _note(self, seq: int, problem: str) -> None:
         self.problems.append(SignatureProblem(seq, problem))
+
+
+def _objection_to_place(entry: FactsReported) -> str | None:
+    """Return why what was signed does not belong into the row; `None`: it is about its host and its rollout."""
+    said = orjson.loads(entry.payload)
+    for envelope in said.get("events", (said,)):
+        found = envelope.get("hostname"), envelope.get("rolloutId")
+        if found != (entry.host, entry.rollout_id):
+            return f"expected facts about {entry.rollout_id}, as the row says, found {found[1]} of {found[0]}"
+    return None
 
 
 def _facts_in(payload: str) -> Iterator[JsonValue]:
