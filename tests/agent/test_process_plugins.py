@@ -28,22 +28,7 @@ from contextlib import asynccontextmanager
 from file_journal import FileJournal
 
 from nixfleet_agent.activation.directory import DirectoryActivator
-from nixfleet_agent.journal.threaded_journal import ThreadedJournal
 from nixfleet_runtime.config.path_checks import file_to_write, link_to_replace, readable_directory
-from nixfleet_runtime.storage.instance_lock import only_process_on
-
-def journal(section):
-    path = section.path("path", file_to_write)
-
-    @asynccontextmanager
-    async def opened():
-        with only_process_on(path.with_suffix(".lock")):
-            journal = ThreadedJournal(FileJournal(path))
-            try:
-                yield journal
-            finally:
-                await journal.close()
-    return opened
 
 def blocking(section):
     path = section.path("path", file_to_write)
@@ -60,7 +45,7 @@ def activator(section):
 """
 BROKEN: Final = 'raise RuntimeError("no driver")\n'
 POINTS: Final = {
-    "nixfleet.journals": "file = parts:journal\nblocking = parts:blocking\nbroken = broken:journal",
+    "nixfleet.journals": "file = journal_plugin:journal\nblocking = parts:blocking\nbroken = broken:journal",
     "nixfleet.transports": "sockets = socket_parts:transport",
     "nixfleet.activators": "images = parts:activator",
 }
@@ -71,7 +56,7 @@ HOSTNAME: Final = "web-01"
 def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A distribution with the parts, which processes find."""
     modules = {
-        "file_journal": SHOWN["file_journal"],
+        **{name: SHOWN[name] for name in ("file_journal", "journal_plugin")},
         "socket_parts": Path(socket_transport.__file__).read_text(),
         "parts": PARTS,
         "broken": BROKEN,
