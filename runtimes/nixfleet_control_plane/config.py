@@ -11,8 +11,10 @@ from typing import Final
 from attrs import fields_dict, frozen
 
 from nixfleet_control_plane.config_judges import JudgeConfig, read_judges
+from nixfleet_control_plane.config_retention import read_retention
 from nixfleet_control_plane.config_store import StoreConfig, read_store
 from nixfleet_control_plane.config_transports import TransportConfig, read_transports
+from nixfleet_control_plane.history.retention.worker import RetentionConfig
 from nixfleet_control_plane.judges.judge import Judge
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_runtime.config.check import Side
@@ -119,6 +121,7 @@ class ControlPlaneConfig:
     forecast: ForecastConfig = ForecastConfig()
     judges: Mapping[str, JudgeConfig | Judge] = FrozenMap()
     transports: Mapping[str, TransportConfig] = FrozenMap()
+    retention: RetentionConfig | None = None
 
 
 def load_control_plane_config(path: Path, environ: Mapping[str, str]) -> ControlPlaneConfig:
@@ -142,6 +145,7 @@ def read_control_plane_config(root: Section) -> ControlPlaneConfig:
         forecast=ForecastConfig(root.section("forecast").flag("disabled")),
         judges=read_judges(root),
         transports=read_transports(root),
+        retention=read_retention(root.section("retention")),
     )
 
 

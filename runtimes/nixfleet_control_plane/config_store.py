@@ -15,6 +15,7 @@ from typing import Final
 
 from attrs import field, frozen
 
+from nixfleet_control_plane.history.retention.keeper import LogKeeper, SqliteLogKeeper
 from nixfleet_control_plane.history.shadow import compare_views
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries, one_moment
@@ -96,6 +97,8 @@ class StoreConfig:
             raise self.plugin.unfit("an OpenedStore", f"a {type(made).__qualname__}")
         self.plugin.require(made.store, Store)
         self.plugin.require(made.queries, Queries)
+        if made.keeper is not None:
+            self.plugin.require(made.keeper, LogKeeper)
         return made
 
 
@@ -138,9 +141,11 @@ class _SqliteOpener:
     async def __call__(self) -> AsyncIterator[OpenedStore]:
         with ExitStack() as held:
             held.enter_context(only_process_on(self.path))
-            store = ThreadedStore(SqliteStore(self.path, compare_views))
+            blocking = SqliteStore(self.path, compare_views)
+            store = ThreadedStore(blocking)
+            keeper = SqliteLogKeeper(self.path, blocking, store)
             try:
-                yield OpenedStore(store, SqliteQueries(self.path))
+                yield OpenedStore(store, SqliteQueries(self.path), keeper)
             finally:
                 await store.close()
 

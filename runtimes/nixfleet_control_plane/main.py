@@ -29,6 +29,8 @@ from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig, List
 from nixfleet_control_plane.config_judges import JudgeConfig
 from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.forecaster import Forecaster, forecasting
+from nixfleet_control_plane.history.retention.gauges import register_retention_gauges
+from nixfleet_control_plane.history.retention.worker import RetentionWorker
 from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.earlier_commands import earlier_commands
 from nixfleet_control_plane.http.metrics import Metrics
@@ -142,10 +144,13 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
                 )
             )
         _register_gauges(metrics, service, config.store)
+        retention = _retention(parts)
+        if retention is not None:
+            register_retention_gauges(metrics, retention, service)
         forecaster = await open_service.enter_async_context(
             forecasting(config.forecast, config.store, lambda: service.feed.head, service.now)
         )
-        server = _server(parts, service, metrics, earlier, forecaster)
+        server = _server(parts, service, metrics, earlier, retention, forecaster)
         scanner = ReleaseScanner(parts.trust, config.trust.freshness_window_minutes)
         watcher = ReleaseWatcher(service, config.releases.directory, scanner, clock)
         trust_file = TrustFile(
@@ -156,6 +161,8 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
             tasks.start_soon(_stop_on_signal, service, server)
             tasks.start_soon(watcher.run, config.releases.poll_seconds)
             tasks.start_soon(trust_file.follow)
+            if retention is not None:
+                tasks.start_soon(retention.run)
             judges = {
                 name: judge_of(judge) if isinstance(judge, JudgeConfig) else judge
                 for name, judge in config.judges.items()
@@ -176,11 +183,22 @@ def _use_trust(service: ControlPlaneService, watcher: ReleaseWatcher, trust: Tru
     watcher.use_trust(trust)
 
 
+def _retention(parts: _Parts) -> RetentionWorker | None:
+    config, keeper = parts.config.retention, parts.opened.keeper
+    if config is None:
+        return None
+    if keeper is None:
+        kind = parts.config.store.where
+        raise CannotStart("retention", f"expected a store that drops old rows, found {kind}")
+    return RetentionWorker(config, keeper, parts.clock)
+
+
 def _server(
     parts: _Parts,
     service: ControlPlaneService,
     metrics: Metrics,
     earlier: EarlierRequests,
+    retention: RetentionWorker | None,
     forecaster: Forecaster,
 ) -> "_Server":
     config = parts.config
@@ -197,6 +215,7 @@ def _server(
         earlier_commands=earlier,
         forecaster=forecaster,
         versions=(f"nixfleet {nixfleet.__version__}", _version_of(config.store)),
+        health_detail=tuple if retention is None else lambda: tuple(retention.lines()),
     )
     named = config.listen.tls
     tls = None if named is None else TlsFiles(named.certificate_file, named.key_file)

@@ -77,7 +77,9 @@ def test_a_log_whose_beginning_was_dropped_is_checked_from_there_or_through_the_
         assert nixfleet("log", "rebuild", "--check", lived, *arguments).exit_code == 0
     assert nixfleet("log", "show", lived, "--all").stdout.split()[0] == str(first)
     # The last line names the program that dropped.
-    assert nixfleet("status", lived, *at).stdout.splitlines()[:-1] == status.splitlines()[:-1]
+    *before, begins, _ = nixfleet("status", lived, *at).stdout.splitlines()
+    assert before == status.splitlines()[:-1]
+    assert begins == f"the log begins at row {first}: the rows before were exported and dropped"
 
 
 def test_a_checkpoint_of_before_is_continued_by_the_files_and_the_log(
@@ -175,3 +177,37 @@ def test_rows_of_the_last_day_are_never_exported(
         query = "SELECT max(ts) FROM event_log WHERE seq <= ?"
         (youngest,) = connection.execute(query, (last,)).fetchone()
     assert youngest < "2026-05-27T03"
+
+
+def test_the_rows_up_to_the_end_of_a_month_are_exported(
+    lived: Path, exports: Path, nixfleet: Invoke
+) -> None:
+    """The story is of May: nothing is of April or before, and May as a whole goes as far as nothing needs it."""
+    april = nixfleet("log", "export", lived, exports, "--month", "2026-04")
+    assert april.stdout.startswith("nothing to export: row ")
+    may = json.loads(
+        nixfleet("log", "export", lived, exports, "--month", "2026-05", "--json").stdout
+    )
+    june = nixfleet("log", "export", lived, exports, "--before", "2026-06-01", "--json").stdout
+    assert may == json.loads(june)
+    assert may["rows"] > 100
+    assert may["neededBy"]
+
+
+@pytest.mark.parametrize("month", ["2026-13", "2026", "May", "2026-5", "2026-05-01", ""])
+def test_what_is_no_month_is_refused(
+    lived: Path, exports: Path, nixfleet: Invoke, month: str
+) -> None:
+    """With an example of one."""
+    refused = nixfleet("log", "export", lived, exports, "--month", month)
+    assert refused.exit_code == 2
+    assert "expected a " in refused.stderr
+
+
+def test_a_month_and_a_time_at_once_are_refused(
+    lived: Path, exports: Path, nixfleet: Invoke
+) -> None:
+    """Either says up to where."""
+    refused = nixfleet("log", "export", lived, exports, "--month", "2026-05", *ALWAYS)
+    assert refused.exit_code == 2
+    assert "found both" in refused.stderr

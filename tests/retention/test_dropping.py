@@ -13,13 +13,14 @@ import pytest
 
 from nixfleet_control_plane.history.follower import Follower
 from nixfleet_control_plane.history.rebuild import DERIVED_VIEWS, check_chain, check_views
-from nixfleet_control_plane.history.retention.dropping import Exportable, drop, export, exportable
+from nixfleet_control_plane.history.retention.dropping import drop, export
 from nixfleet_control_plane.history.retention.export_file import (
     ExportAltered,
     ExportMissing,
     exported_rows,
     write_export,
 )
+from nixfleet_control_plane.history.retention.exportable import Exportable, exportable
 from nixfleet_control_plane.history.retention.log_start import log_start
 from nixfleet_control_plane.history.retention.whole_log import (
     RowsDropped,

@@ -49,14 +49,15 @@ class _Moment:
     waiting: tuple[Waiting, ...]
     quarantined: tuple[Quarantined, ...]
     refused_artefacts: tuple[LoggedEntry, ...]
+    log_begins_at: int
 
 
 @command()
 @store_argument
 @arguments.at_time
 @printing(
-    "one object with program, version, rollouts, waiting, overdue, drifted, quarantined, paused, heldUntil, "
-    "refusedEvents, inForce and "
+    "one object with program, version, logBeginsAt, rollouts, waiting, overdue, drifted, quarantined, paused, "
+    "heldUntil, refusedEvents, inForce and "
     "refusedReleases; "
     "of a journal: program, version, rollouts, underWay, waitingToBeSent and refused"
 )
@@ -93,6 +94,7 @@ def _moment(stored: StoredLog, versions: Versions) -> _Moment:
         stored.ask(lambda it: it.deferrals()),
         stored.ask(lambda it: it.quarantines()),
         stored.ask(lambda it: it.refused_artefacts()),
+        stored.ask(lambda it: it.log_start()).first_seq,
     )
 
 
@@ -115,6 +117,8 @@ def _lines(moment: _Moment, at: datetime) -> Iterator[str]:
         yield ""
         yield from section(title, rows, ROWS_MAX)
     yield ""
+    if moment.log_begins_at > 1:
+        yield f"the log begins at row {moment.log_begins_at}: the rows before were exported and dropped"
     yield moment.versions.line
 
 
@@ -325,6 +329,7 @@ def _value(moment: _Moment, at: datetime) -> object:
     state = moment.state
     return {
         **moment.versions.value,
+        "logBeginsAt": moment.log_begins_at,
         "rollouts": [_rollout_value(state, each) for each in moment.rollouts],
         "waiting": [
             {

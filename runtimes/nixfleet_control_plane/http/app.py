@@ -76,6 +76,7 @@ def make_app(
     signed_since: datetime | None = None,
     earlier_commands: EarlierRequests | None = None,
     versions: tuple[str, ...] = (),
+    health_detail: Callable[[], tuple[str, ...]] = tuple,
     forecaster: Forecaster = _NO_FORECASTER,
 ) -> Starlette:
     """Return the ASGI application in front of `service`.
@@ -129,6 +130,7 @@ def make_app(
         metrics,
         cache(partial(openapi_document, ALL_CALLS)),
         versions,
+        health_detail,
     )
     app = Starlette(
         routes=[

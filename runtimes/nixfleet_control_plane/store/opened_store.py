@@ -9,16 +9,18 @@ from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
+from nixfleet_control_plane.history.retention.keeper import LogKeeper
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.store.store import Store
 
 
 @frozen
 class OpenedStore:
-    """A store, and what reads beside it."""
+    """A store, and what reads beside it. keeper: what exports and drops old rows, if the store can do that."""
 
     store: Store
     queries: Queries
+    keeper: LogKeeper | None = None
 
 
 StoreOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[OpenedStore]]

@@ -24,7 +24,7 @@ from nixfleet_control_plane.messages.log_entry import (
     lines_of,
 )
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
-from nixfleet_control_plane.store.stored_row import READ_COLUMNS, read_row
+from nixfleet_control_plane.store.stored_row import LOG_BEGINS_AT, READ_COLUMNS, read_row
 from nixfleet_runtime.storage.record_codec import decode_rollout_record
 from nixfleet_runtime.storage.sqlite import open_reader
 from nixfleet_state_machine.rollout.event import MembersChanged
@@ -258,8 +258,9 @@ def log_rows_query(
     of_rollout = "" if rollout_id is None else "rollout_id = ? AND "
     about = () if rollout_id is None else (rollout_id,)
     return Query(
-        f"SELECT {READ_COLUMNS} FROM event_log WHERE {of_rollout}seq > ? ORDER BY seq LIMIT ?",
-        (*about, after_seq, limit),
+        f"SELECT {READ_COLUMNS} FROM event_log WHERE {of_rollout}seq >= max(?, {LOG_BEGINS_AT})"
+        " ORDER BY seq LIMIT ?",
+        (*about, after_seq + 1, limit),
         _log_rows,
     )
 

@@ -5,11 +5,11 @@ Source: docs/spec/runtimes.md, Store.
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from nixfleet_control_plane.messages.entry_codec import entry_of, time_of
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, UsedNonce
@@ -30,6 +30,7 @@ from nixfleet_control_plane.store.store import (
     StoredRefusal,
 )
 from nixfleet_control_plane.store.stored_row import (
+    LOG_BEGINS_AT,
     LOG_COLUMNS,
     PUT_CONTENT,
     READ_COLUMNS,
@@ -59,6 +60,8 @@ from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.planner.holds.hold import Hold, parse_source
 from nixfleet_state_machine.planner.holds.scope import parse_scope
 from nixfleet_state_machine.rollout.state import RolloutState
+
+T = TypeVar("T")
 
 INSERT_LOG = (
     f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -209,6 +212,21 @@ class SqliteStore:
         self._wal = WalLimiter(connection, self._path)
         return _head_hash(connection)
 
+    def between_commits(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return the result of `work` on the writing connection; it leaves the log's last row as it is.
+
+        Raises: OutcomeUnknown; what `work` raises, and then nothing of its last transaction was written, unless the
+        error is one of its COMMIT: that may be repeated.
+        """
+        try:
+            return work(self._connection)
+        except CommitInDoubt as doubt:
+            try:
+                self._reopened()
+            except (sqlite3.Error, OSError, NixfleetError) as error:
+                raise OutcomeUnknown(str(self._path), str(error)) from doubt
+            raise doubt.error from None
+
     def load(self) -> Snapshot:
         """Return everything committed. Raises: DamagedRow, DecodeError."""
         return snapshot_of(self._connection)
@@ -346,7 +364,7 @@ def _dispatches(connection: sqlite3.Connection) -> Iterator[StoredDispatch]:
 def read_chain(connection: sqlite3.Connection) -> Iterator[tuple[LogRow, bytes, bytes]]:
     """Yield each row with its `prev_hash` and `hash`, in order. Raises: DamagedRow."""
     for prev_hash, row_hash, *columns in connection.execute(
-        f"SELECT prev_hash, hash, {READ_COLUMNS} FROM event_log ORDER BY seq"
+        f"SELECT prev_hash, hash, {READ_COLUMNS} FROM event_log WHERE seq >= {LOG_BEGINS_AT} ORDER BY seq"
     ):
         yield read_row(columns), prev_hash, row_hash
 
@@ -356,7 +374,8 @@ def read_log(connection: sqlite3.Connection, after_seq: int = 0) -> Iterator[Log
     return map(
         read_row,
         connection.execute(
-            f"SELECT {READ_COLUMNS} FROM event_log WHERE seq > ? ORDER BY seq", (after_seq,)
+            f"SELECT {READ_COLUMNS} FROM event_log WHERE seq >= max(?, {LOG_BEGINS_AT}) ORDER BY seq",
+            (after_seq + 1,),
         ),
     )
 

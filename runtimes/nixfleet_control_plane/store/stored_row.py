@@ -16,6 +16,8 @@ from nixfleet_control_plane.store.contents import put_together, taken_apart
 LOG_COLUMNS: Final = (
     "seq, ts, kind, host_id, rollout_id, payload, signature, first_fact_seq, fact_count, outcome"
 )
+LOG_BEGINS_AT: Final = "(SELECT ifnull(max(first_seq), 1) FROM log_start)"
+"""The first row of the log, in SQL. Rows before it were exported, and nothing reads them until they are removed."""
 _REFERENCES: Final = (
     "SELECT json_extract(part.value, '$.content') FROM json_each(payload, '$.body') AS part"
     " WHERE part.type = 'object'"

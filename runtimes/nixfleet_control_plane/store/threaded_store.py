@@ -1,11 +1,14 @@
 """Makes a store whose calls block a `Store`, with a thread of its own. Decides nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.store.store import BlockingStore, Snapshot
 from nixfleet_runtime.process.threads import WriterThread
+
+T = TypeVar("T")
 
 
 class ThreadedStore:
@@ -22,6 +25,10 @@ class ThreadedStore:
     async def commit(self, writes: Sequence[Write]) -> None:
         """Make all of `writes` durable, atomically. Raises: what the store raises."""
         await self._thread.run(partial(self._store.commit, writes))
+
+    async def between_commits(self, work: Callable[[], T]) -> T:
+        """Return the result of `work`, which runs in the store's thread. It must be short: commits wait for it."""
+        return await self._thread.run(work)
 
     async def close(self) -> None:
         """Close the store, unless a call of it hangs."""

@@ -1,5 +1,6 @@
 """`nixfleet log export`: moves the beginning of a log into files."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -21,11 +22,11 @@ from nixfleet_cli.shared.exports import refusing_exports
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing, shown_time
 from nixfleet_control_plane.history.rebuild import check_chain
-from nixfleet_control_plane.history.retention.dropping import (
+from nixfleet_control_plane.history.retention.dropping import StartDiffers, drop, export
+from nixfleet_control_plane.history.retention.exportable import (
     Exportable,
-    drop,
-    export,
     exportable,
+    month_after,
 )
 from nixfleet_control_plane.history.shadow import compare_views
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
@@ -38,6 +39,7 @@ from nixfleet_runtime.storage.sqlite import CommitInDoubt
 from nixfleet_runtime.storage.writer import open_writer
 
 _KEPT: Final = timedelta(days=90)
+_MONTH: Final = re.compile("[0-9]{4}-[0-9]{2}")
 _ALWAYS_KEPT: Final = timedelta(days=1)
 """A start reads from the log which signed commands were carried out lately, so that none is taken twice."""
 
@@ -49,12 +51,19 @@ _ALWAYS_KEPT: Final = timedelta(days=1)
 @click.option(
     "--before",
     metavar="TIME",
-    callback=lambda _context, _option, text: None if text is None else time(text),
-    help="Only rows older than this; default: 90 days before now. Those of the last day stay in any case.",
+    callback=lambda _context, _option, text: None if text is None else _time_or_date(text),
+    help="Only rows older than this, a time or a date such as 2026-11-01; default: 90 days before now. Those of the "
+    "last day stay in any case.",
+)
+@click.option(
+    "--month",
+    metavar="MONTH",
+    callback=lambda _context, _option, text: None if text is None else _month(text),
+    help="Only rows up to the end of this month, such as 2026-10, in UTC; not with --before.",
 )
 @click.option("--drop", "is_dropped", is_flag=True, help="Remove the exported rows from DB.")
 @printing(
-    "one object with firstRow, rows, firstNeededRow, files and dropped, which is false without --drop"
+    "one object with firstRow, rows, firstNeededRow, neededBy, files and dropped, which is false without --drop"
 )
 def export_log(
     output: Output,
@@ -62,20 +71,25 @@ def export_log(
     directory: Path | None,
     config_file: Path | None,
     before: datetime | None,
+    month: datetime | None,
     is_dropped: bool,
 ) -> None:
     """Write the rows that nothing needs any more to files in DIR.
 
-    Exports the beginning of the log, up to the first row that is not older than --before or that something live needs:
-    a rollout that is not pruned, an artefact in force, an outstanding failure, a quarantine, a hold, a warrant. Each
-    file is compressed, chained to the one before it, and verified when it is written; `log verify --exports DIR` checks
-    them later. With --drop the rows are removed from DB afterwards; the control plane must be stopped. Views stay as
-    they are. Keep the files: what is dropped is only there. DB is the database of a control plane.
+    Exports the beginning of the log, up to the first row that is not older than --before, or later than --month, or
+    that something live needs: a rollout that is not pruned, an artefact in force, an outstanding failure, a quarantine,
+    a hold, a warrant. Each file has rows of one month. It is compressed, chained to the one before it, and verified
+    when it is written; `log verify --exports DIR` checks it later. With --drop the rows are removed from DB afterwards;
+    the control plane must be stopped. One with [retention] in its configuration does all of this itself while it runs.
+    Views stay as they are. Keep the files: what is dropped is only there. DB is the database of a control plane.
 
     Exit codes: 0 exported, or nothing to export; 1 the log is damaged, or a file in DIR has other rows; 2 DB or DIR
     cannot be used.
     """
     garbage.collect_rarely()
+    if before is not None and month is not None:
+        raise click.UsageError("expected --before or --month, found both")
+    before = before if month is None else month_after(month)
     database, directory = _named(database, directory, config_file)
     older_than = now() - _KEPT if before is None else min(before, now() - _ALWAYS_KEPT)
     with _refusing(database), refusing_exports(str(database)), ExitStack() as held:
@@ -107,13 +121,24 @@ def _named(
     return sqlite_path(store_named(database, config_file), "nixfleet log export"), directory
 
 
+def _time_or_date(text: str) -> datetime:
+    is_date = len(text) == len("2026-11-01")
+    return time(f"{text}T00:00:00Z" if is_date else text)
+
+
+def _month(text: str) -> datetime:
+    if not _MONTH.fullmatch(text):
+        raise click.BadParameter(f"expected a month such as 2026-10, found {text!r}")
+    return time(f"{text}-01T00:00:00Z")
+
+
 def _lines(
     span: Exportable, files: tuple[Path, ...], before: datetime, is_dropped: bool
 ) -> Iterator[str]:
     if not span.rows:
         yield (
-            f"nothing to export: row {span.first_needed_seq} is needed, or rows from {span.first_seq} on are not older "
-            f"than {shown_time(before)}"
+            f"nothing to export: row {span.first_needed_seq} is needed by {span.needed_by or 'the log'}, or rows from "
+            f"{span.first_seq} on are not older than {shown_time(before)}"
         )
         return
     yield f"exported the rows {span.first_seq} to {span.last_seq}:"
@@ -127,6 +152,7 @@ def _value(span: Exportable, files: tuple[Path, ...], is_dropped: bool) -> objec
         "firstRow": span.first_seq,
         "rows": span.rows,
         "firstNeededRow": span.first_needed_seq,
+        "neededBy": span.needed_by,
         "files": [str(file) for file in files],
         "dropped": is_dropped,
     }
@@ -137,6 +163,8 @@ def _refusing(database: Path) -> Iterator[None]:
     try:
         yield
     except DamagedRow as error:
+        raise Findings(f"{database}: {error}; nothing was dropped") from error
+    except StartDiffers as error:
         raise Findings(f"{database}: {error}; nothing was dropped") from error
     except (DatabaseInUse, NotUpgraded) as error:
         raise Unusable(f"{error}; nothing was dropped") from error

@@ -1,16 +1,14 @@
 """Exports the beginning of a log that nothing live needs, and drops it once its files are durable and verified.
 
-What live things need, and so stays: everything from the opening of the oldest rollout that is not pruned on, every
-artefact in force, outstanding failure, quarantine, hold, warrant, dispatch and deferral. Identities and the ids of
-pruned rollouts stay in their views, without their rows.
+Rows are dropped in two steps. First the log begins after them, by one small transaction: no replay, check or start
+reads what is before its beginning. Then the rows are removed, a portion at a time, so that no commit waits for long.
 Source: docs/spec/runtimes.md, Retention.
 """
 
 import sqlite3
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
-from datetime import datetime
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -18,35 +16,37 @@ from typing import Final
 from attrs import frozen
 
 from nixfleet_control_plane.history.rebuild import replay_into
-from nixfleet_control_plane.history.retention.export_file import ROWS_MAX, write_export
+from nixfleet_control_plane.history.retention.export_file import parts, write_export
+from nixfleet_control_plane.history.retention.exportable import Exportable
 from nixfleet_control_plane.history.retention.log_start import (
+    LogStart,
     log_start,
     state_at,
     views_at,
 )
-from nixfleet_control_plane.messages.entry_codec import text_of
 from nixfleet_control_plane.messages.log_entry import LogRow, chain_hash
 from nixfleet_control_plane.messages.writes import PutHostRecord, SetRecordsThrough
 from nixfleet_control_plane.store.sqlite_statements import statement_of
 from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_control_plane.store.stored_row import PUT_CONTENT, REFERRED
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.storage.sqlite import transaction
-from nixfleet_state_machine.rollout.state import RolloutState
 
-_LIVE: Final = f"state != '{RolloutState.PRUNED.value}'"
-_NEEDED: Final = (
-    f"SELECT min(opened_event_log_seq) FROM rollouts WHERE {_LIVE}",
-    "SELECT min(event_log_seq) FROM artefacts",
-    "SELECT min(event_log_seq) FROM probe_failures WHERE cleared_by_seq IS NULL"
-    f" AND rollout_id IN (SELECT rollout_id FROM rollouts WHERE {_LIVE})",
-    "SELECT min(triggering_event_log_seq) FROM quarantined_closures WHERE cleared_by_seq IS NULL",
-    "SELECT min(event_log_seq) FROM holds",
-    "SELECT min(event_log_seq) FROM warrants",
-    "SELECT min(event_log_seq) FROM dispatch_queue",
-    "SELECT min(event_log_seq) FROM deferrals",
-    "SELECT min(event_log_seq) FROM beginnings",
-    "SELECT max(seq) FROM event_log",  # The last row is what the next one continues.
-)
+
+class StartDiffers(NixfleetError):
+    """The log has another row before its new beginning than was exported: `seq`, `expected`, `found` (hashes)."""
+
+    def __init__(self, seq: int, expected: bytes, found: bytes | None) -> None:
+        super().__init__(seq, expected, found)
+        self.seq = seq
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        found = "none" if self.found is None else self.found.hex()
+        return f"expected row {self.seq} with the hash {self.expected.hex()}, which was exported, found {found}"
+
+
 _NAMED: Final = (
     "SELECT event_log_seq FROM artefacts",
     "SELECT last_transition_event_log_seq FROM rollouts",
@@ -55,75 +55,140 @@ _NAMED: Final = (
 """Rows that a load reads besides the views."""
 _KEPT_BY: Final = ("event_log_is_append_only_delete", "contents_are_append_only_delete")
 """The triggers that let nothing be dropped."""
-
-
-@frozen
-class Exportable:
-    """Rows that nothing live needs: from `first_seq` to `last_seq`, none if that is lower. first_needed_seq: why."""
-
-    first_seq: int
-    last_seq: int
-    first_needed_seq: int
-
-    @property
-    def rows(self) -> int:
-        return max(0, self.last_seq - self.first_seq + 1)
-
-
-def exportable(connection: sqlite3.Connection, before: datetime) -> Exportable:
-    """Return the rows older than `before` that nothing live needs."""
-    needed = [connection.execute(query).fetchone()[0] for query in _NEEDED]
-    first_needed = min((seq for seq in needed if seq is not None), default=1)
-    (young,) = connection.execute(
-        "SELECT min(seq) FROM event_log WHERE ts >= ?", (text_of(before),)
-    ).fetchone()
-    last = first_needed - 1 if young is None else min(first_needed, young) - 1
-    return Exportable(log_start(connection).first_seq, last, first_needed)
+ROWS_REMOVED_MAX: Final = 2_000
+"""How many rows one transaction removes: a commit that waits for it waits for some ten milliseconds."""
+_READ_ROWS_MAX: Final = 10_000
+_UNREFERRED_MAX: Final = 500
 
 
 def export(connection: sqlite3.Connection, directory: Path, span: Exportable) -> tuple[Path, ...]:
     """Write the files of `span`; return them once they are durable and verified. Raises: ExportAltered, OSError."""
     head, paths = log_start(connection).prev_hash, list[Path]()
-    rows = _rows(connection, span)
-    while part := tuple(islice(rows, ROWS_MAX)):
+    for part in parts(_rows(connection, span)):
         paths.append(write_export(directory, head, part))
         for row in part:
             head = chain_hash(head, row)
     return tuple(paths)
 
 
-def drop(connection: sqlite3.Connection, span: Exportable) -> None:
-    """Replace the rows of `span` by the views as of the last of them, in one transaction.
+def start_after(connection: sqlite3.Connection, span: Exportable) -> LogStart:
+    """Return the start of the log without the rows of `span`, with the views as of the last of them. Only reads.
 
-    connection: the only one that writes. Raises: DamagedRow, CommitInDoubt, sqlite3.Error; nothing has changed then.
+    Raises: DamagedRow, sqlite3.Error.
     """
-    with closing(views_at(log_start(connection))) as views:
-        head = _views_after(connection, views, span)
-        compressed = zlib.compress(views.serialize())
+    start = log_start(connection)
+    with closing(views_at(start)) as views:
+        head = _views_after(connection, views, start, span)
+        return LogStart(span.last_seq + 1, head, zlib.compress(views.serialize()))
+
+
+def begin_log_at(connection: sqlite3.Connection, start: LogStart) -> None:
+    """Let the log begin at `start`, in one transaction. Doing it again changes nothing.
+
+    connection: the only one that writes. Raises: StartDiffers, CommitInDoubt, sqlite3.Error; nothing has changed then.
+    """
+    with transaction(connection):
+        before = log_start(connection)
+        if before.first_seq >= start.first_seq:
+            return
+        last = start.first_seq - 1
+        found = connection.execute("SELECT hash FROM event_log WHERE seq = ?", (last,)).fetchone()
+        if found is None or found[0] != start.prev_hash:
+            raise StartDiffers(last, start.prev_hash, None if found is None else found[0])
+        connection.execute(
+            "INSERT OR REPLACE INTO log_start VALUES (1, ?, ?, ?)",
+            (start.first_seq, start.prev_hash, start.views),
+        )
+
+
+def remove_dropped(connection: sqlite3.Connection, rows_max: int = ROWS_REMOVED_MAX) -> int:
+    """Remove up to `rows_max` rows before the beginning of the log, in one transaction; return how many there were.
+
+    connection: the only one that writes. Raises: CommitInDoubt, sqlite3.Error; nothing has changed then.
+    """
+    first = log_start(connection).first_seq
+    (oldest,) = connection.execute("SELECT min(seq) FROM event_log").fetchone()
+    if oldest is None or oldest >= first:
+        return 0
+    with _permitting_removal(connection):
+        return connection.execute(
+            "DELETE FROM event_log WHERE seq < ?", (min(first, oldest + rows_max),)
+        ).rowcount
+
+
+@frozen
+class Unreferred:
+    """Contents that no row of the log up to `head_seq` refers to, by their hashes; a later row may."""
+
+    head_seq: int
+    hashes: tuple[str, ...]
+
+
+def unreferred(connection: sqlite3.Connection) -> Unreferred:
+    """Return some of the contents that only rows which were removed referred to. Reads the whole log."""
+    connection.execute("BEGIN")
+    try:
+        (head,) = connection.execute("SELECT ifnull(max(seq), 0) FROM event_log").fetchone()
+        found = connection.execute(
+            f"SELECT hash FROM contents WHERE hash NOT IN ({REFERRED}) LIMIT {_UNREFERRED_MAX}"
+        )
+        return Unreferred(head, tuple(name for (name,) in found))
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def remove_unreferred(connection: sqlite3.Connection, found: Unreferred) -> int:
+    """Remove the contents that were found, in one transaction; return how many.
+
+    Rows that were written since are asked again: a release that is signed again refers to contents that are there.
+    connection: the only one that writes. Raises: CommitInDoubt, sqlite3.Error; nothing has changed then.
+    """
+    if not found.hashes:
+        return 0
+    with _permitting_removal(connection):
+        return connection.executemany(
+            f"DELETE FROM contents WHERE hash = ? AND hash NOT IN ({REFERRED} AND seq > ?)",
+            [(name, found.head_seq) for name in found.hashes],
+        ).rowcount
+
+
+@contextmanager
+def _permitting_removal(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is inside in one transaction, in which rows may be removed."""
     triggers = connection.execute(
         "SELECT name, sql FROM sqlite_master WHERE name IN (?, ?)", _KEPT_BY
     ).fetchall()
     # Views keep the numbers of dropped rows: of pruned rollouts, of identities.
     connection.execute("PRAGMA foreign_keys=OFF")
-    with transaction(connection):
-        for name, _ in triggers:
-            connection.execute(f"DROP TRIGGER {name}")
-        connection.execute("DELETE FROM event_log WHERE seq <= ?", (span.last_seq,))
-        connection.execute(f"DELETE FROM contents WHERE hash NOT IN ({REFERRED})")
-        for _, sql in triggers:
-            connection.execute(sql)
-        connection.execute(
-            "INSERT OR REPLACE INTO log_start VALUES (1, ?, ?, ?)",
-            (span.last_seq + 1, head, compressed),
-        )
-    connection.execute("PRAGMA foreign_keys=ON")
+    try:
+        with transaction(connection):
+            for name, _ in triggers:
+                connection.execute(f"DROP TRIGGER {name}")
+            yield
+            for _, sql in triggers:
+                connection.execute(sql)
+    finally:
+        connection.execute("PRAGMA foreign_keys=ON")
+
+
+def drop(connection: sqlite3.Connection, span: Exportable) -> None:
+    """Replace the rows of `span` by the views as of the last of them.
+
+    connection: the only one that writes. Killed at any moment, the log begins before or after the rows.
+    Raises: DamagedRow, StartDiffers, CommitInDoubt, sqlite3.Error.
+    """
+    begin_log_at(connection, start_after(connection, span))
+    while remove_dropped(connection):
+        pass
+    while remove_unreferred(connection, unreferred(connection)):
+        pass
 
 
 def _views_after(
-    connection: sqlite3.Connection, views: sqlite3.Connection, span: Exportable
+    connection: sqlite3.Connection, views: sqlite3.Connection, start: LogStart, span: Exportable
 ) -> bytes:
-    """Bring `views` to the last row of `span`; return that row's hash."""
-    state = state_at(log_start(connection), views)
+    """Bring `views`, which are those at `start`, to the last row of `span`; return that row's hash."""
+    state = state_at(start, views)
     for trigger in ("event_log_is_append_only_insert", *_KEPT_BY):
         views.execute(f"DROP TRIGGER IF EXISTS {trigger}")
     replay_into(views, state, _rows(connection, span))
@@ -152,5 +217,10 @@ def _views_after(
 
 
 def _rows(connection: sqlite3.Connection, span: Exportable) -> Iterator[LogRow]:
-    rows = read_log(connection, after_seq=span.first_seq - 1)
-    return islice(rows, span.rows)
+    """Yield the rows of `span`. No read lasts for long: the write-ahead log grows while there is one."""
+    after = span.first_seq - 1
+    while portion := tuple(
+        islice(read_log(connection, after), min(_READ_ROWS_MAX, span.last_seq - after))
+    ):
+        yield from portion
+        after = portion[-1].seq

@@ -7,11 +7,14 @@ last. Files of before there were contents are read as well.
 Source: docs/spec/runtimes.md, Retention.
 """
 
+import fcntl
 import gzip
 import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +29,7 @@ from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_reg
 FORMAT: Final = "nixfleet-log-2"
 EARLIER_FORMAT: Final = "nixfleet-log-1"
 ROWS_MAX: Final = 100_000
+PAYLOAD_CHARACTERS_MAX: Final = 32 * 1024 * 1024
 _PATTERN: Final = "log-*.jsonl.gz"
 _MALFORMED: Final = (
     ValueError,
@@ -75,6 +79,19 @@ class Span:
         return f"log-{self.first_seq:012}-{self.last_seq:012}.jsonl.gz"
 
 
+def parts(rows: Iterable[LogRow]) -> Iterator[tuple[LogRow, ...]]:
+    """Yield the rows of each file. A file has rows of one month, and so many that it fits into memory several times."""
+    for _, month in groupby(rows, lambda row: row.ts[: len("2026-05")]):
+        part, size = list[LogRow](), 0
+        for row in month:
+            if len(part) == ROWS_MAX or (part and size + len(row.payload) > PAYLOAD_CHARACTERS_MAX):
+                yield tuple(part)
+                part, size = [], 0
+            part.append(row)
+            size += len(row.payload)
+        yield tuple(part)
+
+
 def write_export(directory: Path, prev_hash: bytes, rows: Sequence[LogRow]) -> Path:
     """Write the file of `rows`, which follow the row with `prev_hash`; return its path once it is durable and verified.
 
@@ -83,18 +100,33 @@ def write_export(directory: Path, prev_hash: bytes, rows: Sequence[LogRow]) -> P
     """
     span, lines = _spelt(prev_hash, rows)
     path = directory / span.file_name
-    content = gzip.compress("".join(lines).encode(), mtime=0)
     if not path.exists():
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as file:
+        _write(path, gzip.compress("".join(lines).encode(), mtime=0), prev_hash, rows)
+    # Also of a file that was there: who wrote it may have been killed before its name was durable.
+    _flush_directory(directory)
+    _require_same(path, prev_hash, rows)
+    return path
+
+
+def _write(path: Path, content: bytes, prev_hash: bytes, rows: Sequence[LogRow]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("ab") as file:
+        # Another process may export the same rows. Once it has, `partial` may be another file than this one.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        try:
+            file.truncate(0)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        _require_same(partial, prev_hash, rows)
+            _require_same(partial, prev_hash, rows)
+        except BaseException:
+            # A full disk gets its room back.
+            with suppress(OSError):
+                os.truncate(partial, 0)
+            raise
         partial.rename(path)
-        _flush_directory(directory)
-    _require_same(path, prev_hash, rows)
-    return path
 
 
 def exported_rows(directory: Path, first_left_seq: int, prev_hash: bytes) -> Iterator[LogRow]:

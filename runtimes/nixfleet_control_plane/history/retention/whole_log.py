@@ -9,6 +9,7 @@ from nixfleet_control_plane.history.retention.export_file import exported_rows
 from nixfleet_control_plane.history.retention.log_start import LogStart, log_start
 from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
 from nixfleet_control_plane.store.sqlite_store import read_log
+from nixfleet_control_plane.store.stored_row import LOG_BEGINS_AT
 from nixfleet_proto.errors import NixfleetError
 
 
@@ -54,5 +55,7 @@ def whole_hashes(connection: sqlite3.Connection, exports: Path | None = None) ->
     for row in dropped_rows(connection, exports):
         head = chain_hash(head, row)
         yield head
-    for (row_hash,) in connection.execute("SELECT hash FROM event_log ORDER BY seq"):
+    for (row_hash,) in connection.execute(
+        f"SELECT hash FROM event_log WHERE seq >= {LOG_BEGINS_AT} ORDER BY seq"
+    ):
         yield row_hash

@@ -26,13 +26,14 @@ class OpenRoutes:
     metrics: Metrics
     document: Callable[[], bytes]
     versions: tuple[str, ...]
+    health_detail: Callable[[], tuple[str, ...]] = tuple
 
     async def healthz(self, request: Request) -> Response:
         """200 while the process answers.
 
-        The lines after the first name the versions of the program and of its database.
+        The lines after the first name the versions of the program and of its database, and how old rows are dropped.
         """
-        return PlainTextResponse("\n".join(("ok", *self.versions)))
+        return PlainTextResponse("\n".join(("ok", *self.versions, *self.health_detail())))
 
     async def readyz(self, request: Request) -> Response:
         """200 once a release has been verified; 503 before that, and while shutting down.

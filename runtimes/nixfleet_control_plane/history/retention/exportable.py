@@ -1,0 +1,95 @@
+"""Which rows at the beginning of a log nothing live needs, and what needs the first of the others.
+
+What live things need, and so stays: everything from the opening of the oldest rollout that is not pruned on, every
+artefact in force, outstanding failure, quarantine, hold, warrant, dispatch and deferral. Identities and the ids of
+pruned rollouts stay in their views, without their rows.
+Source: docs/spec/runtimes.md, Retention.
+"""
+
+import sqlite3
+from datetime import datetime, timedelta
+from typing import Final
+
+from attrs import frozen
+
+from nixfleet_control_plane.history.retention.log_start import log_start
+from nixfleet_control_plane.messages.entry_codec import text_of, time_of
+from nixfleet_runtime.kernel.visible import visible
+from nixfleet_state_machine.rollout.state import RolloutState
+
+_LIVE: Final = f"state != '{RolloutState.PRUNED.value}'"
+_NEEDED: Final = (
+    "SELECT opened_event_log_seq, 'the rollout ' || rollout_id || ', which is not pruned'"
+    f" FROM rollouts WHERE {_LIVE}",
+    "SELECT event_log_seq, name || ', which is in force' FROM artefacts",
+    "SELECT event_log_seq, 'a failure of ' || probe_name || ' on ' || host_id FROM probe_failures"
+    " WHERE cleared_by_seq IS NULL"
+    f" AND rollout_id IN (SELECT rollout_id FROM rollouts WHERE {_LIVE})",
+    "SELECT triggering_event_log_seq, 'the quarantine of ' || closure_hash || ' in ' || channel"
+    " FROM quarantined_closures WHERE cleared_by_seq IS NULL",
+    "SELECT event_log_seq, 'the hold of ' || scope || ' by ' || source FROM holds",
+    "SELECT event_log_seq, 'the warrant ' || order_id FROM warrants",
+    "SELECT event_log_seq, 'the dispatch of ' || hostname FROM dispatch_queue",
+    "SELECT event_log_seq, 'what ' || hostname || ' waits for' FROM deferrals",
+    "SELECT event_log_seq, 'the slots of ' || budget FROM beginnings",
+    # The last row is what the next one continues.
+    "SELECT max(seq), 'the last row of the log' FROM event_log HAVING max(seq) IS NOT NULL",
+)
+
+
+@frozen
+class Exportable:
+    """Rows that nothing live needs: from `first_seq` to `last_seq`, none if that is lower.
+
+    first_needed_seq: the first row that something live needs, and needed_by: what that is, in words.
+    """
+
+    first_seq: int
+    last_seq: int
+    first_needed_seq: int
+    needed_by: str = ""
+
+    @property
+    def rows(self) -> int:
+        return max(0, self.last_seq - self.first_seq + 1)
+
+
+def month_of(at: datetime) -> datetime:
+    """Return the beginning of the month of `at`, in the zone of `at`."""
+    return at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def month_after(month: datetime) -> datetime:
+    """Return the beginning of the next month. month: the beginning of one."""
+    return month_of(month + timedelta(days=31))
+
+
+def exportable(
+    connection: sqlite3.Connection, before: datetime, *, whole_months: bool = False
+) -> Exportable:
+    """Return the rows older than `before` that nothing live needs.
+
+    whole_months: only those of months (UTC) that are older than `before` and of which nothing live needs a row.
+    """
+    first_needed, needed_by = _first_needed(connection)
+    if whole_months:
+        before = min(month_of(before), _month_of_row(connection, first_needed, before))
+    (young,) = connection.execute(
+        "SELECT min(seq) FROM event_log WHERE ts >= ?", (text_of(before),)
+    ).fetchone()
+    last = first_needed - 1 if young is None else min(first_needed, young) - 1
+    return Exportable(log_start(connection).first_seq, last, first_needed, needed_by)
+
+
+def _first_needed(connection: sqlite3.Connection) -> tuple[int, str]:
+    found = (
+        connection.execute(f"SELECT * FROM ({query}) ORDER BY 1 LIMIT 1").fetchone()
+        for query in _NEEDED
+    )
+    seq, what = min((row for row in found if row is not None), default=(1, ""))
+    return seq, visible(what)
+
+
+def _month_of_row(connection: sqlite3.Connection, seq: int, default: datetime) -> datetime:
+    row = connection.execute("SELECT ts FROM event_log WHERE seq = ?", (seq,)).fetchone()
+    return default if row is None else month_of(time_of(row[0]))
