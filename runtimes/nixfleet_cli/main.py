@@ -14,6 +14,7 @@ _OPERATE, _KEYS, _TEST = "Operate", "Keys and trust", "Test"
 COMMANDS: Final = {
     "demo": Lazy(_SEE, "nixfleet_cli.demo.command:demo", "Show a story on a small fleet."),
     "status": Lazy(_SEE, f"{_AT}.status:status", "Show rollouts and what holds their hosts."),
+    "watch": Lazy(_SEE, "nixfleet_cli.watch.command:watch", "Follow a rollout as it goes."),
     "log": Lazy(_SEE, f"{_AT}.log:log", "Read and check a control plane's log."),
     "graph": Lazy(_SEE, f"{_AT}.graph:graph", "Draw the host and rollout state machines."),
     "fleet": Lazy(_DECLARE, f"{_AT}.fleet:fleet", "Check and explain a fleet declaration."),

@@ -244,6 +244,7 @@ OPERATOR: dict[str, list[str]] = {
     "operator hosts": [],
     "operator deferrals": [],
     "operator releases": [],
+    "watch": ["--until", "decision"],
     "operator enrollments": [],
     "operator events": ["stable@r2"],
     "operator log": ["--after", "0"],

@@ -33,6 +33,14 @@ PAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 _SIGNED_BEFORE_START: Final = f"{TYPE_PREFIX}{SignedBeforeStart.name}"
 
 
+class Refused(Findings):
+    """The control plane refused. kind: the name of the problem, such as `rollout-unknown`; empty if it gave none."""
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
 class Page(Protocol):
     """A page of a list."""
 
@@ -66,7 +74,7 @@ class Sends(Protocol):
 
 
 class OperatorClient:
-    """One operator's connection to one control plane. Raises: Findings for a refusal, Unusable without an answer.
+    """One operator's connection to one control plane. Raises: Refused, or Unusable without an answer.
 
     sleep: waits so many seconds.
     """
@@ -131,10 +139,10 @@ class OperatorClient:
             await self._sleep(1.0)
         raise AssertionError("the last round returns or raises")
 
-    def _failure(self, answer: httpx2.Response, problem: HttpProblem) -> Findings | Unusable:
+    def _failure(self, answer: httpx2.Response, problem: HttpProblem) -> Refused | Unusable:
         if answer.is_server_error:
             return Unusable(self._later(problem, answer.headers))
-        return Findings(self._refused(problem))
+        return Refused(self._refused(problem), problem.type.removeprefix(TYPE_PREFIX))
 
     def _later(self, problem: HttpProblem, headers: Mapping[str, str]) -> str:
         seconds = headers.get(RETRY_AFTER)

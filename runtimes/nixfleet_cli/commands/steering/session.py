@@ -35,6 +35,11 @@ class Session:
         self.output = output
 
     @property
+    def address(self) -> "Address":
+        """The control plane's address and the operator's identity."""
+        return self._address
+
+    @property
     def operator_name(self) -> str:
         """The name that the requests are signed by."""
         return self._address.name

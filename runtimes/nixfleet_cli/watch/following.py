@@ -1,0 +1,108 @@
+"""Asks a control plane how the fleet stands, again and again, until there is nothing more to wait for.
+
+The log wakes it: an answer of the feed comes when a row does. A control plane that gives no answer is asked again.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+from attrs import evolve, frozen
+
+from nixfleet_cli.shared.failures import Unusable
+from nixfleet_cli.shared.operator_client import Refused
+from nixfleet_cli.watch.ending import Ending, Until, ending_of
+from nixfleet_cli.watch.watched import Watched
+from nixfleet_proto.codec.strict import Coder
+from nixfleet_runtime.http import paths
+from nixfleet_runtime.http.listings import FEED_PAGE, ListedRow
+from nixfleet_runtime.http.overview import OVERVIEW, Overview
+
+T = TypeVar("T")
+
+ROUND_SECONDS: Final = 0.5
+"""How long a round takes at least: a fleet in which everything happens at once costs its viewers no more."""
+WAIT_SECONDS: Final = 15
+AGAIN_SECONDS_MAX: Final = 10.0
+
+
+class Reads(Protocol):
+    """What asks a control plane; `OperatorClient` does."""
+
+    async def read(self, path: str, coder: Coder[T]) -> T:
+        """Return what is at `path`. Raises: Refused, Unusable."""
+        ...
+
+
+@frozen
+class Look:
+    """How what is watched stands, and the lines of the log since the look before. seen: the last row of them."""
+
+    overview: Overview
+    seen: int
+    lines: tuple[ListedRow, ...] = ()
+
+
+class Screen(Protocol):
+    """Where it is shown."""
+
+    def show(self, look: Look) -> None:
+        """It stands like this now."""
+        ...
+
+    def show_silence(self, why: str) -> None:
+        """The control plane gives no answer; it is asked again."""
+        ...
+
+
+async def follow(
+    reads: Reads,
+    watched: Watched,
+    screen: Screen,
+    until: Until | None,
+    sleep: Callable[[float], Awaitable[None]],
+) -> Ending:
+    """Show how what is watched goes, and return how the wait for `until` ended; `None`: it never does.
+
+    Raises: Refused; Unusable, when the control plane does not answer the first time.
+    """
+    overview = await _overview(reads, watched)
+    look = Look(overview, overview.head)
+    while True:
+        screen.show(look)
+        ending = None if until is None else ending_of(look.overview, until)
+        if ending is not None:
+            return ending
+        look = await _next_look(reads, watched, look.seen, screen, sleep)
+        await sleep(ROUND_SECONDS)
+
+
+async def _next_look(
+    reads: Reads,
+    watched: Watched,
+    after: int,
+    screen: Screen,
+    sleep: Callable[[float], Awaitable[None]],
+) -> Look:
+    """Return the look after the next row of the log, or after a while without one."""
+    seconds = 1.0
+    while True:
+        try:
+            page = await reads.read(watched.log_path(after, WAIT_SECONDS), FEED_PAGE)
+            overview = await _overview(reads, watched)
+        except Unusable as error:
+            screen.show_silence(error.lines[0])
+            await sleep(seconds)
+            seconds = min(2 * seconds, AGAIN_SECONDS_MAX)
+        else:
+            return Look(overview, page.next, tuple(filter(watched.has, page.events)))
+
+
+async def _overview(reads: Reads, watched: Watched) -> Overview:
+    """Return how what is watched stands: without a rollout if the one that is watched is not open yet."""
+    try:
+        return watched.of(await reads.read(watched.overview_path, OVERVIEW))
+    except Refused as refused:
+        if refused.kind != "rollout-unknown":
+            raise
+    everything = await reads.read(paths.OVERVIEW, OVERVIEW)
+    return evolve(everything, rollouts=(), needs_you=())
