@@ -26,6 +26,7 @@ WORKLOADS = (
     "plan",
     "freeze",
     "growth",
+    "log_size",
     "signed_again",
     "memory",
     "import_time",

@@ -139,7 +139,7 @@ def _latency(name: str, runs: Sequence[Run], share: float, at_most: float | None
 async def _reported(database: Path, case: Case, *, paced: bool) -> tuple[Run, Run | None]:
     """Let most hosts report at once, and then, if `paced`, the rest of them at a tenth of that rate."""
     hosts = host_names(case.hosts)
-    said = _posts(hosts, case.batch)
+    said = posts(hosts, case.batch)
     prepare_database(database, hosts)
     rest = max(1, case.hosts // 20) if paced else 0
     async with control_plane(database) as service:
@@ -200,7 +200,7 @@ async def _paced(
     return Run(len(hosts) * FACTS_PER_LIFE / (perf_counter() - begun), tuple(waits))
 
 
-def _posts(hosts: Sequence[str], batch: int) -> dict[str, tuple[Post, ...]]:
+def posts(hosts: Sequence[str], batch: int) -> dict[str, tuple[Post, ...]]:
     """Return what each host posts, in order, as many facts at a time."""
     return {
         host: tuple(

@@ -11,7 +11,7 @@ CREATE TABLE event_log (
     host_id         TEXT,
     rollout_id      TEXT,
     payload         TEXT NOT NULL CHECK (json_valid(payload)),
-    signature       TEXT,
+    signature       ANY, -- its bytes; in rows of before version 6, text in hex
     first_fact_seq  INTEGER, -- of the facts that the row decides; others of its payload were known, or not reached
     fact_count      INTEGER,
     outcome         TEXT CHECK (outcome IS NULL OR json_valid(outcome)),
@@ -39,6 +39,7 @@ CREATE TRIGGER contents_are_append_only_delete BEFORE DELETE ON contents
 BEGIN SELECT RAISE(ABORT, 'contents are append-only'); END;
 
 -- A write-behind cache of the reducer's records. `host_records_through` is the log row up to which it is complete.
+-- Not WITHOUT ROWID: a record is longer than a quarter of a page, so that each would have a page of its own.
 CREATE TABLE host_rollout_records (
     rollout_id      TEXT NOT NULL,
     hostname        TEXT NOT NULL,
@@ -47,7 +48,7 @@ CREATE TABLE host_rollout_records (
     last_event_seq  TEXT NOT NULL, -- text: an agent's seq may be any unsigned 64-bit number
     event_log_seq   INTEGER NOT NULL REFERENCES event_log (seq),
     PRIMARY KEY (rollout_id, hostname)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE TABLE host_records_through (
     only           INTEGER PRIMARY KEY CHECK (only = 1),
     event_log_seq  INTEGER NOT NULL

@@ -139,8 +139,9 @@ class SqliteStore:
             if isinstance(write, LogRow):
                 prev_hash, head_hash = head_hash, chain_hash(head_hash, write)
                 stored, referred = stored_row(write)
-                log.append((stored.seq, *stored[1:], prev_hash, head_hash))
-                contents |= referred
+                log.append((*stored, prev_hash, head_hash))
+                if referred:
+                    contents |= referred
             else:
                 others.append(statement_of(write))
         try:

@@ -5,13 +5,14 @@ Source: docs/spec/log.md, Stored rows.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.store.contents import put_together, taken_apart
+from nixfleet_control_plane.store.envelopes import lengthened, shortened
 
 LOG_COLUMNS: Final = (
     "seq, ts, kind, host_id, rollout_id, payload, signature, first_fact_seq, fact_count, outcome"
@@ -34,29 +35,57 @@ REFERRED: Final = (
 """Selects the hash of each content that a row of the log refers to."""
 PUT_CONTENT: Final = "INSERT OR IGNORE INTO contents (hash, text) VALUES (?, ?)"
 
-
-def stored_row(row: LogRow) -> tuple[LogRow, Mapping[str, str]]:
-    """Return the row as it is stored, and by its hash each content that it refers to."""
-    if row.kind != "artefact_accepted":
-        return row, {}
-    payload, contents = taken_apart(row.payload)
-    return row._replace(payload=payload), contents
+Columns: TypeAlias = tuple[int, *tuple[str | int | bytes | None, ...]]
+_SIGNATURE: Final = LogRow._fields.index("signature")
+"""After the payload."""
+_NO_CONTENTS: Final[Mapping[str, str]] = {}
 
 
-def whole_row(stored: LogRow, contents: Mapping[str, str]) -> LogRow:
-    """Return the row of which `stored_row` made `stored`. Raises: ContentDamaged."""
-    if stored.kind != "artefact_accepted":
-        return stored
-    return stored._replace(payload=put_together(stored.payload, contents))
+def stored_row(row: LogRow) -> tuple[Columns, Mapping[str, str]]:
+    """Return the values of `LOG_COLUMNS`, and by its hash each content that they refer to."""
+    seq, ts, kind, host, rollout, _, signature, first_fact_seq, fact_count, outcome = row
+    payload, contents = stored_payload(row)
+    signed = None if signature is None else _as_bytes(signature)
+    about = host, rollout, payload, signed, first_fact_seq, fact_count, outcome
+    return (seq, ts, kind, *about), contents
 
 
 def read_row(columns: Sequence[Any]) -> LogRow:
     """Return the row as it was written. columns: the values of `READ_COLUMNS`. Raises: DamagedRow."""
     *stored, contents = columns
     row = LogRow._make(stored)
-    if contents is None:
-        return row
+    signature = stored[_SIGNATURE]
     try:
-        return whole_row(row, orjson.loads(contents))
+        payload = whole_payload(row, _NO_CONTENTS if contents is None else orjson.loads(contents))
     except Exception as error:  # Also if the references themselves were altered.
         raise DamagedRow(row.seq, row.kind, str(error)) from error
+    signed = signature.hex() if isinstance(signature, bytes) else signature
+    return LogRow._make((*row[: _SIGNATURE - 1], payload, signed, *row[_SIGNATURE + 1 :]))
+
+
+def stored_payload(row: LogRow) -> tuple[str, Mapping[str, str]]:
+    """Return a row's payload as it is stored, and by its hash each content that it refers to."""
+    if row.first_fact_seq is not None and row.host_id is not None and row.rollout_id is not None:
+        return shortened(row.payload, row.host_id, row.rollout_id), _NO_CONTENTS
+    if row.kind == "artefact_accepted":
+        return taken_apart(row.payload)
+    return row.payload, _NO_CONTENTS
+
+
+def whole_payload(stored: LogRow, contents: Mapping[str, str]) -> str:
+    """Return the payload of which `stored_payload` made that of `stored`. Raises: ContentDamaged."""
+    row = stored
+    if row.first_fact_seq is not None and row.host_id is not None and row.rollout_id is not None:
+        return lengthened(row.payload, row.host_id, row.rollout_id)
+    if row.kind == "artefact_accepted":
+        return put_together(row.payload, contents)
+    return row.payload
+
+
+def _as_bytes(signature: str) -> bytes | str:
+    """Return the bytes that a signature in hex stands for; one that is spelt otherwise as it is."""
+    try:
+        data = bytes.fromhex(signature)
+    except ValueError:
+        return signature
+    return data if data.hex() == signature else signature

@@ -22,7 +22,7 @@ from attrs import frozen
 
 from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
 from nixfleet_control_plane.store.contents import ContentDamaged
-from nixfleet_control_plane.store.stored_row import stored_row, whole_row
+from nixfleet_control_plane.store.stored_row import stored_payload, whole_payload
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 
@@ -170,11 +170,11 @@ def _spelt(prev_hash: bytes, rows: Sequence[LogRow]) -> tuple[Span, list[str]]:
     head, lines, written = prev_hash, list[str](), set[str]()
     for row in rows:
         head = chain_hash(head, row)
-        columns, contents = stored_row(row)
+        payload, contents = stored_payload(row)
         if fresh := {name: contents[name] for name in contents if name not in written}:
             lines.append(_line(fresh))
             written |= fresh.keys()
-        lines.append(_line([*columns, head.hex()]))
+        lines.append(_line([*row._replace(payload=payload), head.hex()]))
     span = Span(rows[0].seq, rows[-1].seq, prev_hash, head)
     header = {
         "format": FORMAT,
@@ -242,7 +242,7 @@ def _rows(
             contents |= line
         else:
             row, row_hash = _row(path, columns, line)
-            yield whole_row(row, contents), row_hash
+            yield row._replace(payload=whole_payload(row, contents)), row_hash
 
 
 def _row(path: Path, columns: Iterable[str], values: Sequence[Any]) -> tuple[LogRow, bytes]:
