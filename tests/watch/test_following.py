@@ -4,17 +4,25 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import pytest
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from nixfleet_cli.shared.failures import Unusable
 from nixfleet_cli.shared.operator_client import Refused
 from nixfleet_cli.watch.ending import Until
-from nixfleet_cli.watch.following import AGAIN_SECONDS_MAX, ROUND_SECONDS, Look, follow
+from nixfleet_cli.watch.following import (
+    AGAIN_SECONDS_MAX,
+    FORECAST_AGE_MAX,
+    ROUND_SECONDS,
+    Look,
+    follow,
+)
 from nixfleet_cli.watch.watched import Watched
 from nixfleet_proto.codec.strict import Coder
+from nixfleet_runtime.http import paths
+from nixfleet_runtime.http.forecasts import FORECAST, Forecast
 from nixfleet_runtime.http.listings import FEED_PAGE, FeedPage, ListedRow
 from nixfleet_runtime.http.overview import OVERVIEW, Course, Overview
-from tests.watch.samples import line, overview, rollout
+from tests.watch.samples import NOW, line, overview, rollout
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
@@ -25,12 +33,22 @@ DONE = overview(rollout(Course.COMPLETE), head=9)
 
 @define
 class Answers:
-    """A control plane that gives these answers, one after the other, and notes what it was asked."""
+    """A control plane that gives these answers, one after the other, and notes what it was asked.
+
+    forecast: its answer to that question, which is not among the others.
+    """
 
     left: list[Overview | FeedPage | Exception]
+    forecast: Forecast | Exception = Refused("forecasts are off", "forecast-off")
     asked: list[str] = Factory(list[str])
+    forecasts_asked: int = 0
 
     async def read(self, path: str, coder: Coder[T]) -> T:
+        if path == paths.FORECAST:
+            self.forecasts_asked += 1
+            if isinstance(self.forecast, Exception):
+                raise self.forecast
+            return coder.decode(FORECAST.encode(self.forecast))
         self.asked.append(path)
         answer = self.left.pop(0)
         if isinstance(answer, Exception):
@@ -72,9 +90,13 @@ def page(*events: ListedRow, seen: int, head: int = 9) -> FeedPage:
 
 
 async def followed(
-    answers: Sequence[Overview | FeedPage | Exception], watched: Watched | None = None
+    answers: Sequence[Overview | FeedPage | Exception],
+    watched: Watched | None = None,
+    forecast: Forecast | Exception | None = None,
 ) -> tuple[Shown, Answers, Slept]:
     shown, control_plane, slept = Shown(), Answers(list(answers)), Slept()
+    if forecast is not None:
+        control_plane.forecast = forecast
     ending = await follow(control_plane, watched or Watched(), shown, Until.DONE, slept)
     assert ending.is_reached
     return shown, control_plane, slept
@@ -137,6 +159,23 @@ async def test_a_rollout_that_is_not_open_yet_is_waited_for() -> None:
     )
     assert [len(look.overview.rollouts) for look in shown.looks] == [0, 1]
     assert control_plane.asked[1] == "/v1/overview"
+
+
+async def test_a_forecast_is_asked_for_again_when_it_is_a_minute_old() -> None:
+    forecast = Forecast(7, NOW, 60, ())
+    later = evolve(GOING, now=NOW + FORECAST_AGE_MAX)
+    shown, control_plane, _ = await followed(
+        [GOING, page(seen=8), GOING, page(seen=8), later, page(seen=9), DONE], forecast=forecast
+    )
+    assert control_plane.forecasts_asked == 2
+    assert [look.forecast for look in shown.looks] == [forecast] * 4
+
+
+async def test_a_control_plane_that_makes_no_forecast_is_followed_without() -> None:
+    shown, _, _ = await followed(
+        [GOING, page(seen=8), DONE], forecast=Unusable("none at the moment")
+    )
+    assert [look.forecast for look in shown.looks] == [None, None]
 
 
 async def test_a_refusal_ends_the_watch() -> None:

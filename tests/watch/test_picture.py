@@ -7,9 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from nixfleet_cli.watch.following import Look
 from nixfleet_cli.watch.picture import ago, picture
+from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.http.forecasts import Forecast, RolloutForecast, SlowHost, Span
 from nixfleet_runtime.http.listings import ListedRow
 from nixfleet_runtime.http.overview import Overview
+from nixfleet_state_machine.rollout.event import Stage
+from nixfleet_state_machine.rollout.state import RolloutState
 from tests.watch.samples import NOW, line, need, overview, rollout, wave
 
 
@@ -17,13 +22,16 @@ def drawn(
     answer: Overview,
     *lines: ListedRow,
     silence: str | None = None,
+    forecast: Forecast | None = None,
     height: int = 40,
     width: int = 100,
 ) -> list[str]:
     """The picture as lines of a terminal without colours."""
     console = Console(width=width, height=height, color_system=None, force_terminal=True)
     with console.capture() as capture:
-        console.print(picture(answer, lines, NOW, silence, height))
+        console.print(
+            picture(Look(answer, answer.head, forecast=forecast), lines, NOW, silence, height)
+        )
     return [each.rstrip() for each in capture.get().splitlines()]
 
 
@@ -67,8 +75,33 @@ def test_a_bar_has_its_width_and_a_sign_of_each_state_whatever_the_numbers(
 
 def test_what_needs_a_person_is_drawn_with_the_command_that_answers_it() -> None:
     text = drawn(overview(rollout(needs_you=(need(),)), needs=(need("A host knocks.", None),)))
-    assert "  stable@r2 is halted. → nixfleet operator clear stable@r2" in text
-    assert "  A host knocks. → Clear it." in text
+    place = text.index("  stable@r2 is halted.")
+    assert text[place - 1 : place + 2] == [
+        "needs you",
+        "  stable@r2 is halted.",
+        "    nixfleet operator clear stable@r2",
+    ]
+    assert text[text.index("  A host knocks.") + 1] == "    Clear it."
+
+
+def test_a_command_that_answers_is_not_cut_in_a_narrow_terminal() -> None:
+    command = f"retire stable {'0' * 52}-shop-0"
+    text = drawn(overview(rollout(needs_you=(need("x", command),))), width=40)
+    assert command.replace(" ", "") in "".join(text).replace(" ", "")
+
+
+def test_a_forecast_is_drawn_as_a_range_with_the_hosts_that_are_slow() -> None:
+    hour = timedelta(hours=1)
+    span = Span(60, NOW + hour, NOW + 2 * hour, NOW + 20 * hour)
+    going_on = RolloutForecast(RolloutId("stable@r2"), RolloutState.ACTIVE, 4, 2, Span(0), span)
+    slow = SlowHost(RolloutId("stable@r2"), "web-03", Stage.ACK, NOW - hour, 90)
+    forecast = Forecast(7, NOW, 60, (), (going_on,), (slow,))
+    text = drawn(overview(rollout()), forecast=forecast)
+    assert text[4] == (
+        "done between 15:05 UTC and 2026-05-17 10:05 UTC, most likely 16:05 UTC (80 of 100 of 60 runs)"
+    )
+    assert text[text.index("takes longer than usual") + 1].startswith("  web-03 is at ")
+    assert "95 % done" not in "".join(text)
 
 
 def test_a_silent_control_plane_is_said_above_what_it_said_last() -> None:

@@ -4,6 +4,7 @@ The log wakes it: an answer of the feed comes when a row does. A control plane t
 """
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Final, Protocol, TypeVar
 
 from attrs import evolve, frozen
@@ -14,6 +15,7 @@ from nixfleet_cli.watch.ending import Ending, Until, ending_of
 from nixfleet_cli.watch.watched import Watched
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_runtime.http import paths
+from nixfleet_runtime.http.forecasts import FORECAST, Forecast
 from nixfleet_runtime.http.listings import FEED_PAGE, ListedRow
 from nixfleet_runtime.http.overview import OVERVIEW, Overview
 
@@ -23,6 +25,7 @@ ROUND_SECONDS: Final = 0.5
 """How long a round takes at least: a fleet in which everything happens at once costs its viewers no more."""
 WAIT_SECONDS: Final = 15
 AGAIN_SECONDS_MAX: Final = 10.0
+FORECAST_AGE_MAX: Final = timedelta(minutes=1)
 
 
 class Reads(Protocol):
@@ -35,11 +38,15 @@ class Reads(Protocol):
 
 @frozen
 class Look:
-    """How what is watched stands, and the lines of the log since the look before. seen: the last row of them."""
+    """How what is watched stands, and the lines of the log since the look before. seen: the last row of them.
+
+    forecast: of some moments ago; `None`: the control plane makes none.
+    """
 
     overview: Overview
     seen: int
     lines: tuple[ListedRow, ...] = ()
+    forecast: Forecast | None = None
 
 
 class Screen(Protocol):
@@ -66,20 +73,20 @@ async def follow(
     Raises: Refused; Unusable, when the control plane does not answer the first time.
     """
     overview = await _overview(reads, watched)
-    look = Look(overview, overview.head)
+    look = Look(overview, overview.head, forecast=await _forecast(reads))
     while True:
         screen.show(look)
         ending = None if until is None else ending_of(look.overview, until)
         if ending is not None:
             return ending
-        look = await _next_look(reads, watched, look.seen, screen, sleep)
+        look = await _next_look(reads, watched, look, screen, sleep)
         await sleep(ROUND_SECONDS)
 
 
 async def _next_look(
     reads: Reads,
     watched: Watched,
-    after: int,
+    before: Look,
     screen: Screen,
     sleep: Callable[[float], Awaitable[None]],
 ) -> Look:
@@ -87,14 +94,26 @@ async def _next_look(
     seconds = 1.0
     while True:
         try:
-            page = await reads.read(watched.log_path(after, WAIT_SECONDS), FEED_PAGE)
+            page = await reads.read(watched.log_path(before.seen, WAIT_SECONDS), FEED_PAGE)
             overview = await _overview(reads, watched)
         except Unusable as error:
             screen.show_silence(error.lines[0])
             await sleep(seconds)
             seconds = min(2 * seconds, AGAIN_SECONDS_MAX)
         else:
-            return Look(overview, page.next, tuple(filter(watched.has, page.events)))
+            lines = tuple(filter(watched.has, page.events))
+            forecast = before.forecast
+            if forecast is None or overview.now - forecast.at >= FORECAST_AGE_MAX:
+                forecast = await _forecast(reads)
+            return Look(overview, page.next, lines, forecast)
+
+
+async def _forecast(reads: Reads) -> Forecast | None:
+    """Return what is to come; `None` where forecasts are off, or there is none at the moment."""
+    try:
+        return await reads.read(paths.FORECAST, FORECAST)
+    except (Refused, Unusable):
+        return None
 
 
 async def _overview(reads: Reads, watched: Watched) -> Overview:

@@ -12,7 +12,9 @@ from rich.rule import Rule
 from rich.table import Column, Table
 from rich.text import Text
 
+from nixfleet_cli.watch.following import Look
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_runtime.http.forecasts import Forecast, SlowHost
 from nixfleet_runtime.http.listings import ListedRow
 from nixfleet_runtime.http.overview import (
     ComingEdge,
@@ -62,14 +64,15 @@ _MARKS: Final = (
 
 
 def picture(
-    overview: Overview, lines: Sequence[ListedRow], now: datetime, silence: str | None, height: int
+    look: Look, lines: Sequence[ListedRow], now: datetime, silence: str | None, height: int
 ) -> RenderableType:
     """Return the picture. lines: of the log, the latest last. silence: why the control plane gives no answer."""
+    overview = look.overview
     parts: list[RenderableType] = [_head(overview, now, silence)]
-    parts += [part for each in overview.rollouts for part in _rollout(each, now)]
+    parts += [part for each in overview.rollouts for part in _rollout(each, look.forecast, now)]
     if not overview.rollouts:
         parts.append(_line(NO_ROLLOUT, "dim"))
-    parts += _section("needs you", [_need(need, now) for need in overview.needs_you], "bold red")
+    parts += _needs(overview.needs_you, now)
     story = [_story(line) for line in lines]
     taken = sum(_height_of(part) for part in parts) + 1
     shown = story[len(story) - min(len(story), max(height - taken - 1, 0)) :]
@@ -99,14 +102,21 @@ def _head(overview: Overview, now: datetime, silence: str | None) -> Text:
     return _line(" · ".join(facts), "dim")
 
 
-def _rollout(rollout: RolloutOverview, now: datetime) -> Iterator[RenderableType]:
+def _rollout(
+    rollout: RolloutOverview, forecast: Forecast | None, now: datetime
+) -> Iterator[RenderableType]:
     yield Rule(style="dim")
     yield Text(visible(rollout.headline), style=_COURSES[rollout.course])
     yield _line(" · ".join(_facts(rollout, now)), "dim")
+    if forecast is not None and rollout.terminal_at is None:
+        yield from _forecast(rollout, forecast, now)
     yield _waves(rollout)
     yield _legend(rollout.states)
-    yield from _section("needs you", [_need(it, now) for it in rollout.needs_you], "bold red")
+    yield from _needs(rollout.needs_you, now)
     yield from _section("why hosts wait", [_wait(it, now) for it in rollout.waits], "bold")
+    if forecast is not None:
+        slow = [each for each in forecast.slow if each.rollout_id == rollout.rollout_id]
+        yield from _section("takes longer than usual", [_slow(it, now) for it in slow], "bold")
     yield from _section("what comes next", [_edge(it, now) for it in rollout.next], "bold")
 
 
@@ -119,6 +129,29 @@ def _facts(rollout: RolloutOverview, now: datetime) -> Iterator[str]:
     yield f"{rollout.percent} % of {rollout.total:,} done"
     if rollout.risk is not None:
         yield f"{rollout.risk.in_flight:,} under way"
+
+
+def _forecast(rollout: RolloutOverview, forecast: Forecast, now: datetime) -> Iterator[Text]:
+    """Yield when the rollout is likely done, as a range, and what only a person moves before."""
+    found = next((it for it in forecast.rollouts if it.rollout_id == rollout.rollout_id), None)
+    if found is None:
+        return
+    for what, span in (("95 % done", found.most), ("done", found.done)):
+        if span.p10 is not None and span.p50 is not None and span.p90 is not None:
+            most_likely = f"most likely {_clock(span.p50, now)}"
+            text = (
+                f"{what} between {_clock(span.p10, now)} and {_clock(span.p90, now)}, {most_likely}"
+            )
+            yield _line(f"{text} (80 of 100 of {forecast.runs} runs)", "dim")
+    for reason in found.waits:
+        yield _line(reason, "dim")
+
+
+def _slow(slow: SlowHost, now: datetime) -> Text:
+    usual = ago(timedelta(seconds=slow.p95_seconds))
+    return _line(
+        f"{slow.host} is at {slow.stage} for {ago(now - slow.since)}; 95 of 100 took at most {usual}"
+    )
 
 
 def _waves(rollout: RolloutOverview) -> Table:
@@ -136,7 +169,7 @@ def _waves(rollout: RolloutOverview) -> Table:
     for wave in rollout.waves:
         name = "no wave" if wave.wave is None else f"wave {wave.wave}"
         done = f"{wave.converged:,} of {wave.total:,}"
-        words = wave.text if wave.waits_for is None else f"{wave.text}: {wave.waits_for}"
+        words = wave.waits_for or wave.text
         style = "bold" if wave.is_current else ""
         percent = f"{wave.percent} %"
         table.add_row(Text(name, style), _bar(wave), percent, done, Text(visible(words)))
@@ -163,10 +196,16 @@ def _legend(states: FrozenMap[str, int]) -> Text:
     return legend
 
 
-def _need(need: Need, now: datetime) -> Text:
-    since = "" if need.since is None else f" (for {ago(now - need.since)})"
-    what = need.answer if need.command is None else f"nixfleet operator {need.command}"
-    return _line(f"{need.text}{since} → {what}")
+def _needs(needs: Sequence[Need], now: datetime) -> list[RenderableType]:
+    """Return each need with what answers it on a line of its own, which is not cut: a command is to be copied."""
+    shown = list[RenderableType]()
+    for need in needs[:_LISTED_MAX]:
+        since = "" if need.since is None else f" (for {ago(now - need.since)})"
+        what = need.answer if need.command is None else f"nixfleet operator {need.command}"
+        shown += [*_indented([_line(f"{need.text}{since}")]), Text(visible(f"    {what}"), "bold")]
+    if len(needs) > _LISTED_MAX:
+        shown.append(_line(f"  and {len(needs) - _LISTED_MAX} more", "dim"))
+    return [Text("needs you", style="bold red"), *shown] if shown else []
 
 
 def _wait(waiting: WaitingHosts, now: datetime) -> Text:

@@ -14,7 +14,7 @@ from nixfleet_cli.shared.output import Output, note
 from nixfleet_cli.watch.following import Look, Screen
 from nixfleet_cli.watch.picture import NO_ROLLOUT, picture
 from nixfleet_runtime.http.listings import ListedRow
-from nixfleet_runtime.http.overview import OVERVIEW, Overview
+from nixfleet_runtime.http.overview import OVERVIEW
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.visible import visible
 
@@ -29,13 +29,13 @@ class LivePicture:
     def __init__(self, console: Console, clock: Clock) -> None:
         self._console = console
         self._clock = clock
-        self._overview: Overview | None = None
+        self._look: Look | None = None
         self._behind = timedelta()
         self._silence: str | None = None
         self._lines = deque[ListedRow](maxlen=_LINES_KEPT)
 
     def show(self, look: Look) -> None:
-        self._overview, self._silence = look.overview, None
+        self._look, self._silence = look, None
         # Spans are the control plane's, and this machine's clock may be off.
         self._behind = look.overview.now - self._clock.now()
         self._lines.extend(look.lines)
@@ -45,10 +45,10 @@ class LivePicture:
 
     def drawn(self) -> RenderableType:
         """Return the picture of now."""
-        if self._overview is None:
+        if self._look is None:
             return ""
         now, height = self._clock.now() + self._behind, self._console.size.height
-        return picture(self._overview, tuple(self._lines), now, self._silence, height)
+        return picture(self._look, tuple(self._lines), now, self._silence, height)
 
 
 class Lines:
