@@ -10,12 +10,12 @@ Source: docs/spec/forecast.md, Its process.
 import json
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeVar
 
 import anyio
 import anyio.abc
@@ -24,10 +24,18 @@ from attrs import frozen
 
 from nixfleet_control_plane.config import ForecastConfig
 from nixfleet_control_plane.config_store import StoreConfig
+from nixfleet_control_plane.messages.entry_codec import row_of
+from nixfleet_control_plane.messages.inputs import OperatorCommand
+from nixfleet_control_plane.messages.log_entry import Commanded
 from nixfleet_proto.codec import DecodeError, format_time
+from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.errors import NixfleetError
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.json_value import JsonValue
 from nixfleet_runtime.http.forecasts import FORECAST, Forecast
+from nixfleet_runtime.http.previews import PREVIEW, Preview
 
+T = TypeVar("T")
 SECONDS_MAX: Final = 120.0
 """How long an answer may take: the first one reads the whole log."""
 _ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -52,8 +60,31 @@ class NoForecast(NixfleetError):
         return self.why
 
 
+@frozen
+class Question:
+    """What a command or a statement would do is asked.
+
+    command: as the log spells it; `None`: `statement` is asked. heard: when hosts that it names were heard of last.
+    """
+
+    command: OperatorCommand | None
+    statement: Mapping[str, JsonValue] | None = None
+    heard: Mapping[str, datetime] = FrozenMap()
+
+    def as_json(self, now: datetime) -> dict[str, JsonValue]:
+        """Return the question as the process reads it."""
+        heard: dict[str, JsonValue] = {host: format_time(at) for host, at in self.heard.items()}
+        if self.command is not None:
+            return {"command": row_of(1, now, Commanded(self.command)).payload, "heard": heard}
+        return {"statement": dict(self.statement or {}), "heard": heard}
+
+
 class Forecaster(Protocol):
-    """Gives the forecast of the whole fleet."""
+    """Gives the forecast of the whole fleet, and previews of commands."""
+
+    async def preview(self, question: Question) -> Preview:
+        """Return what a command would do. Raises: NoForecast."""
+        ...
 
     async def forecast(self) -> Forecast:
         """Return what is to come. Raises: NoForecast."""
@@ -67,6 +98,10 @@ class NoForecaster:
     why: str
 
     async def forecast(self) -> Forecast:
+        """Raise. Raises: NoForecast."""
+        raise NoForecast(self.why, None)
+
+    async def preview(self, question: Question) -> Preview:
         """Raise. Raises: NoForecast."""
         raise NoForecast(self.why, None)
 
@@ -147,15 +182,28 @@ class ForecastProcess:
 
     async def forecast(self) -> Forecast:
         """Return what is to come, as of now or a short time ago. Raises: NoForecast."""
+        async with self._turn():
+            known = self._last
+            if known is None or not self._is_good(known):
+                began, head_seq = anyio.current_time(), self._head_seq()
+                forecast = _read(FORECAST, await self._answer({}))
+                ended = anyio.current_time()
+                known = self._last = _Answered(forecast, ended, ended - began, head_seq)
+            return known.forecast
+
+    async def preview(self, question: Question) -> Preview:
+        """Return what a command would do now. Raises: NoForecast."""
+        async with self._turn():
+            return _read(PREVIEW, await self._answer(question.as_json(self._now())))
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
         if self._waiting >= _WAITING_MAX:
             raise NoForecast(f"{self._waiting} requests wait for a forecast already", 5)
         self._waiting += 1
         try:
             async with self._one_at_a_time:
-                known = self._last
-                if known is None or not self._is_good(known):
-                    known = self._last = await self._asked()
-                return known.forecast
+                yield
         finally:
             self._waiting -= 1
 
@@ -165,13 +213,12 @@ class ForecastProcess:
             return True
         return known.head_seq == self._head_seq() and age_seconds < _SAME_SECONDS_MAX
 
-    async def _asked(self) -> _Answered:
-        began, head_seq = anyio.current_time(), self._head_seq()
+    async def _answer(self, question: Mapping[str, JsonValue]) -> bytes:
         process = await self._running()
         is_answered = False
         try:
             with anyio.fail_after(self._seconds_max):
-                line = await _answer_of(process, self._now())
+                line = await _answer_of(process, {**question, "at": format_time(self._now())})
             is_answered = True
         except TimeoutError:
             raise NoForecast(f"it took longer than {self._seconds_max:g} s", 60) from None
@@ -183,8 +230,7 @@ class ForecastProcess:
         finally:
             if not is_answered:  # Also where whoever asks is gone: its answer would come next.
                 await self._end()
-        ended = anyio.current_time()
-        return _Answered(_read(line), ended, ended - began, head_seq)
+        return line
 
     async def _running(self) -> anyio.abc.Process:
         if self._process is not None and self._process.returncode is None:
@@ -209,17 +255,16 @@ class ForecastProcess:
             await process.aclose()
 
 
-async def _answer_of(process: anyio.abc.Process, now: datetime) -> bytes:
+async def _answer_of(process: anyio.abc.Process, question: Mapping[str, JsonValue]) -> bytes:
     assert process.stdin is not None
     assert process.stdout is not None
-    question = json.dumps({"at": format_time(now)})
-    await process.stdin.send(question.encode() + b"\n")
+    await process.stdin.send(json.dumps(question).encode() + b"\n")
     return await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", _ANSWER_BYTES_MAX)
 
 
-def _read(line: bytes) -> Forecast:
+def _read(coder: Coder[T], line: bytes) -> T:
     try:
-        return FORECAST.decode(line)
+        return coder.decode(line)
     except DecodeError as error:
-        _log.warning("the process that forecasts said what is no forecast: %s", error)
+        _log.warning("the process that forecasts said what is no %s: %s", coder.what, error)
         raise NoForecast("the process that computes it gave no answer", 60) from error

@@ -7,7 +7,7 @@ Source: docs/spec/forecast.md.
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final, TypeAlias
@@ -16,6 +16,7 @@ from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.inputs import Action, Input, PlanTick, Reply, WakeHost
 from nixfleet_control_plane.messages.writes import Write
+from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_state_machine.planner.holds.calendar import Zones
@@ -23,6 +24,8 @@ from nixfleet_state_machine.planner.passing_time import next_time
 
 Act: TypeAlias = Callable[[], object]
 """What happens at a time: it tells the engine something, or adds entries."""
+STEPS_MAX: Final = 10_000_000
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _AGAIN: Final = timedelta(seconds=1)
 """How long a due time is passed over that a tick left due, so that no run stands still."""
 
@@ -30,19 +33,26 @@ _AGAIN: Final = timedelta(seconds=1)
 class Ahead:
     """A state that is run forward. now: how far.
 
-    on_queued: called with each dispatch that is queued. on_commit: called after each input, whether it was the time
-    alone that passed.
+    steps: how many there were; after `steps_max` it ends. on_queued: called with each dispatch that is queued.
+    on_commit: called after each input, with whether it was the time alone that passed.
     """
 
-    def __init__(self, state: State, zones: Zones, now: datetime) -> None:
+    def __init__(
+        self, state: State, zones: Zones, now: datetime, trust: TrustRoot | None = None
+    ) -> None:
+        """trust: whose statements and warrants are good."""
+        # The log does not say which hosts were heard of: none has been, as far as this is concerned.
+        state.began_at = _LONG_AGO
         self.state = state
         self.now = now
         self.on_queued: Callable[[Dispatch], object] = lambda _: None
         self.on_commit: Callable[[Commit[Write, Reply, Action], bool], object] = lambda _, __: None
-        self._engine = ControlPlaneEngine(state, None, zones)
+        self._engine = ControlPlaneEngine(state, trust, zones)
         self._agenda: list[tuple[datetime, int, Act]] = []
         self._numbers = count()
         self._passed_over = now
+        self.steps = 0
+        self.steps_max = STEPS_MAX
 
     def at(self, when: datetime, act: Act) -> None:
         """Let `act` happen at `when`, after what was to happen then already; what is past happens now."""
@@ -61,7 +71,8 @@ class Ahead:
 
     def run(self, until: datetime, is_over: Callable[[], bool]) -> None:
         """Let time pass until `until`, until `is_over` says so, or until nothing is to come any more."""
-        while not is_over():
+        while self.steps < self.steps_max and not is_over():
+            self.steps += 1
             edge = self._next_edge()
             entry = self._agenda[0][0] if self._agenda else None
             times = [at for at in (edge, entry) if at is not None]

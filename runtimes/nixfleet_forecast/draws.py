@@ -10,14 +10,34 @@ Source: docs/spec/forecast.md, Draws.
 
 from collections.abc import Sequence
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 from nixfleet_forecast.durations import OBSERVATIONS_MIN, Durations
 from nixfleet_state_machine.rollout.event import Stage
 
 _SHRINKAGE: Final = 4
+_STEADY_SECONDS: Final = 60.0
 _BOOTSTRAP_MAX: Final = 200
 _LONGEST_SECONDS: Final = 90 * 24 * 3600.0
+
+
+class Drawn(Protocol):
+    """Gives the durations of one run."""
+
+    def draw(self, stage: Stage, hostname: str, passed_seconds: float = 0.0) -> float | None:
+        """Return how many seconds the stage takes on a host, of which `passed_seconds` have passed, in all.
+
+        `None`: not known.
+        """
+        ...
+
+
+class SteadyDraws:
+    """Every stage takes one minute more, on every host: to see what follows, and not when."""
+
+    def draw(self, stage: Stage, hostname: str, passed_seconds: float = 0.0) -> float | None:
+        """Return how many seconds the stage takes in all."""
+        return passed_seconds + _STEADY_SECONDS
 
 
 class Draws:

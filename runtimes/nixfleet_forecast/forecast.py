@@ -6,7 +6,7 @@ Source: docs/spec/forecast.md.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Final, assert_never
@@ -30,10 +30,11 @@ from nixfleet_forecast.course import (
     begin_wave,
     going,
 )
-from nixfleet_forecast.draws import Draws
+from nixfleet_forecast.draws import Drawn, Draws
 from nixfleet_forecast.durations import OBSERVATIONS_MIN, Durations, quantile
 from nixfleet_forecast.hosts import DrawnHosts
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.http.forecasts import (
     Calibration,
@@ -82,7 +83,7 @@ _STAGE_WORDS: Final = {
 
 
 @define
-class _Seen:
+class Seen:
     """All that the runs came to, for one rollout."""
 
     courses: list[Course] = Factory(list[Course])
@@ -122,7 +123,7 @@ def forecast(
     wanted = [each for each in going(state) if rollout_id in (None, each)]
     unknown = _unknown(durations)
     count = 0
-    seen: dict[RolloutId, _Seen] = {each: _Seen() for each in wanted}
+    seen: dict[RolloutId, Seen] = {each: Seen() for each in wanted}
     if unknown is None and wanted:
         hosts = sum(len(state.view.terms(each).targets) for each in wanted)
         count = runs_for(hosts) if runs is None else runs
@@ -149,27 +150,40 @@ def _unknown(durations: Durations) -> str | None:
     return f"expected at least {OBSERVATIONS_MIN} observations of each stage in this log, found {found}"
 
 
-def run_once(subject: Subject, draws: Draws, now: datetime, seen: dict[RolloutId, _Seen]) -> None:
-    """Run the fleet forward once, note in `seen` what was seen of its rollouts, and take all back."""
+def run_once(
+    subject: Subject,
+    draws: Drawn,
+    now: datetime,
+    seen: dict[RolloutId, Seen],
+    *,
+    first: Callable[[Ahead], object] = lambda _: None,
+    trust: TrustRoot | None = None,
+) -> Ahead:
+    """Run the fleet forward once, note in `seen` what was seen of its rollouts, and take all back.
+
+    first: what happens before anything else. trust: whose statements are good then.
+    """
     state = subject.state
     state.undo.settle()
-    ahead = Ahead(state, subject.zones, now)
+    ahead = Ahead(state, subject.zones, now, trust)
     watch = _Watch(ahead, seen)
     try:
         hosts = DrawnHosts(ahead, draws, subject.durations)
         hosts.start()
         watch.start(hosts)
+        first(ahead)
         ahead.tell(PlanTick())
         ahead.run(now + HORIZON, watch.is_over)
         watch.end()
     finally:
         state.undo.undo_to(0)
+    return ahead
 
 
 class _Watch:
     """Notes what is seen of rollouts in one run."""
 
-    def __init__(self, ahead: Ahead, seen: dict[RolloutId, _Seen]) -> None:
+    def __init__(self, ahead: Ahead, seen: dict[RolloutId, Seen]) -> None:
         self._ahead = ahead
         self._seen = seen
         state = ahead.state
@@ -319,7 +333,7 @@ def slow_hosts(subject: Subject, now: datetime) -> Iterator[SlowHost]:
     return iter(sorted(found, key=lambda it: (it.since, it.host)))
 
 
-def _told(subject: Subject, rollout_id: RolloutId, seen: _Seen, runs: int) -> RolloutForecast:
+def _told(subject: Subject, rollout_id: RolloutId, seen: Seen, runs: int) -> RolloutForecast:
     state = subject.state
     settling = Settling(state, rollout_id)
     settling.count()
@@ -407,7 +421,7 @@ def _why(subject: Subject, host: HostRolloutState) -> str:
             assert_never(begun.stage)
 
 
-def _edges(seen: _Seen, runs: int) -> Iterator[EdgeForecast]:
+def _edges(seen: Seen, runs: int) -> Iterator[EdgeForecast]:
     often = [(text, times) for text, times in seen.edges.items() if 10 * len(times) >= runs]
     spans = [EdgeForecast(text, span_of(times, max(runs, len(times)))) for text, times in often]
     known = [each for each in spans if each.at.p10 is not None]

@@ -13,7 +13,7 @@ from typing import TypeAlias, assert_never
 from nixfleet_control_plane.engine.state import HostKey
 from nixfleet_control_plane.messages.inputs import HostEvents, Signed
 from nixfleet_forecast.ahead import Ahead
-from nixfleet_forecast.draws import Draws
+from nixfleet_forecast.draws import Drawn
 from nixfleet_forecast.durations import Begun, Durations
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
@@ -43,13 +43,14 @@ class DrawnHosts:
     """All hosts of a fleet in one run.
 
     durations: since when each host is at its stage, by the control plane's clock. on_converged: called with each host
-    that converges.
+    that converges. speaking: the host whose facts are told now.
     """
 
-    def __init__(self, ahead: Ahead, draws: Draws, durations: Durations) -> None:
+    def __init__(self, ahead: Ahead, draws: Drawn, durations: Durations) -> None:
         self._ahead = ahead
         self._draws = draws
         self._begun = durations.begun
+        self.speaking: HostKey | None = None
         self.on_converged: Callable[[RolloutId, str], object] = lambda _, __: None
         # How often each was dispatched: what was to come of an earlier dispatch does not come any more.
         self._turns: dict[HostKey, int] = {}
@@ -149,7 +150,9 @@ class DrawnHosts:
         """Report a fact; return whether it was taken. A convergence that cannot be true yet is said again."""
         rollout_id, hostname = key
         envelope = AgentEventEnvelope(hostname, rollout_id, fact)
+        self.speaking = key
         outcome = self._ahead.tell(HostEvents(hostname, (envelope,), _UNSIGNED))
+        self.speaking = None
         assert isinstance(outcome, EventsOutcome), outcome
         early = outcome.stopped_by
         if isinstance(early, EventEarly):

@@ -11,6 +11,7 @@ import click
 from nixfleet_cli.commands.operator_log import HEADER, SHAPE, cells, show_log
 from nixfleet_cli.commands.steering.approvals import approve, deny, promote
 from nixfleet_cli.commands.steering.endings import abort, recall
+from nixfleet_cli.commands.steering.forecasts import forecast
 from nixfleet_cli.commands.steering.holds import freeze, hold, holds, release
 from nixfleet_cli.commands.steering.locks import override
 from nixfleet_cli.commands.steering.session import (
@@ -158,6 +159,7 @@ def clear(session: Session, rollout: str, reason: str, excuse: tuple[str, ...]) 
 
 
 operator.add_command(abort)
+operator.add_command(forecast)
 operator.add_command(show_log)
 operator.add_command(approve)
 operator.add_command(deny)

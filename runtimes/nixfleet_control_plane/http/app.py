@@ -36,6 +36,7 @@ from nixfleet_control_plane.http.routes.log import LOG_CALLS, LogRoutes
 from nixfleet_control_plane.http.routes.open import OPEN_CALLS, OpenRoutes
 from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, OperatorRoutes
 from nixfleet_control_plane.http.routes.overview import OVERVIEW_CALLS, OverviewRoutes
+from nixfleet_control_plane.http.routes.previews import PREVIEW_CALLS, PreviewRoutes
 from nixfleet_control_plane.http.server.limits import Limits, Pollers
 from nixfleet_control_plane.http.server.paths import UndecodedPaths
 from nixfleet_control_plane.messages.key_ring import KeyRing
@@ -57,6 +58,7 @@ ALL_CALLS: Final[tuple[Call[Any], ...]] = (
     *OVERVIEW_CALLS,
     *LOG_CALLS,
     *FORECAST_CALLS,
+    *PREVIEW_CALLS,
 )
 
 _NO_FORECASTER: Final = NoForecaster("this control plane computes none")
@@ -123,6 +125,7 @@ def make_app(
     overviews = OverviewRoutes(service, authenticator, queries, contacts)
     log = LogRoutes(service, authenticator, queries, viewers)
     forecasts = ForecastRoutes(forecaster, authenticator)
+    previews = PreviewRoutes(forecaster, authenticator, operators)
     open_routes = OpenRoutes(
         not_ready_because,
         lambda: nonces.clock_problem,
@@ -142,6 +145,7 @@ def make_app(
             *_routes(OVERVIEW_CALLS, overviews),
             *_routes(LOG_CALLS, log),
             *_routes(FORECAST_CALLS, forecasts),
+            *_routes(PREVIEW_CALLS, previews),
         ],
         exception_handlers={
             kind: partial(_counted, metrics, respond)

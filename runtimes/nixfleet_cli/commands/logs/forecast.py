@@ -1,6 +1,5 @@
 """`nixfleet log forecast`: how the rollouts of a database go on."""
 
-import json
 from collections.abc import Collection
 from datetime import datetime
 
@@ -68,7 +67,7 @@ def forecast_log(
             raise Findings(str(unknown("--rollout", "rollout under way", rollout, under_way)))
         wanted = RolloutId(rollout)
     forecast = history.forecast(at_time, wanted, seed=seed)
-    output.show(json.loads(FORECAST.encode(forecast)), forecast_lines(forecast))
+    output.show(FORECAST.to_json(forecast), forecast_lines(forecast))
 
 
 def history_of(stored: StoredLog, judged: Collection[str] = ()) -> History:

@@ -106,6 +106,9 @@ def _state(
     guards = found.guards
     manifest_hash = guards.manifest_hash if manifest_file is None else _hash_of(manifest_file)
     stated_wave = guards.wave if wave is None else wave
+    if session.is_preview:
+        _preview(session, decision, rollout, guards.wave if wave is None else wave)
+        return
     signed = session.signed(RolloutId(rollout), stated_wave, manifest_hash, decision, reason)
     path = paths.rollout_path(rollout, "/approvals")
     taken = session.ask(path, SIGNED_APPROVAL.encode(signed), APPROVAL_TAKEN)
@@ -119,6 +122,13 @@ def _state(
     }
     value["text"] = said = taken.note or _done(session, decision, rollout, stated_wave)
     session.output.show(value, [said])
+
+
+def _preview(session: Session, decision: Decision, rollout: str, wave: int) -> None:
+    from nixfleet_runtime.http.previews import STATEMENT, StatementBody
+
+    path = paths.rollout_path(rollout, "/approvals")
+    session.preview(path, STATEMENT.encode(StatementBody(wave, decision)))
 
 
 def _done(session: Session, decision: Decision, rollout: str, wave: int) -> str:

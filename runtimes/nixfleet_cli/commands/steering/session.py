@@ -1,6 +1,7 @@
 """What the modules of `nixfleet operator` share: one operator, one control plane, and how answers are shown."""
 
 import getpass
+import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import wraps
 from pathlib import Path
@@ -12,6 +13,7 @@ from nixfleet_cli.shared.arguments import load_key, nonblank
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, Row, printing
 from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.steering.approval import Approval, Decision, SignedApproval
@@ -25,6 +27,7 @@ if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does
 
 P = TypeVar("P", bound="Page")
 T = TypeVar("T")
+_IS_PREVIEW = f"{__name__}.is_preview"
 
 
 class Session:
@@ -49,13 +52,29 @@ class Session:
         return load_key(self._address.key_file)
 
     def command(self, path: str, body: bytes, value: object, done: str) -> None:
-        """Have a command carried out, and say so."""
+        """Have a command carried out, and say so; with --preview, say what it would do."""
+        if self.is_preview:
+            self.preview(path, body)
+            return
 
         async def send(client: "OperatorClient") -> None:
             await client.command(path, body)
 
         self._run(send)
         self.output.show(value, [done])
+
+    @property
+    def is_preview(self) -> bool:
+        """Whether nothing is to be carried out: `--preview` was given."""
+        return bool(click.get_current_context().meta.get(_IS_PREVIEW, False))
+
+    def preview(self, path: str, body: bytes) -> None:
+        """Say what a command would do. path, body: as it is sent; of a statement, what is stated."""
+        from nixfleet_runtime.http.previews import PREVIEW, PREVIEW_BODY, PreviewBody
+
+        meant = PreviewBody(path, FrozenMap(json.loads(body)))
+        found = self.ask(paths.PREVIEW, PREVIEW_BODY.encode(meant), PREVIEW)
+        self.output.show(PREVIEW.to_json(found), found.sentences)
 
     def ask(self, path: str, body: bytes, coder: Coder[T]) -> T:
         """Have a command carried out, and return the answer."""
@@ -213,13 +232,30 @@ _OPTIONS = (
 )
 
 
-reason_option = click.option(
+signed_reason_option = click.option(
     "--reason",
     metavar="TEXT",
     required=True,
     callback=nonblank,
     help="Why; recorded in the log.",
 )
+"""Of what is signed by the operator, and cannot be previewed."""
+
+
+def _note_preview(context: click.Context, _option: click.Parameter, is_given: bool) -> None:
+    context.meta[_IS_PREVIEW] = is_given
+
+
+def reason_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options --reason, as `reason`, and --preview, of which `Session.command` knows."""
+    preview = click.option(
+        "--preview",
+        is_flag=True,
+        expose_value=False,
+        callback=_note_preview,
+        help="Say what it would do, and do nothing. With --json: one object with sentences, refused and what follows.",
+    )
+    return signed_reason_option(preview(command))
 
 
 def rollout_ids(session: Session) -> set[str]:
