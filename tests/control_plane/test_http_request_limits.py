@@ -92,6 +92,8 @@ BODIES: dict[str, dict[str, Any]] = {
         },
         "signature": "00",
     },
+    # The body of the command that is previewed is read by the command's own coder besides.
+    "preview": {"path": "/v1/rollouts/stable@r1/pause", "body": {}},
 }
 """By call: a body with every field."""
 FREE = ("kind", "mode", "status", "effectiveMode", "At", "since", "decision")
