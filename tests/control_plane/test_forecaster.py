@@ -17,12 +17,14 @@ from nixfleet_control_plane.forecaster import (
     ForecastProcess,
     NoForecast,
     NoForecaster,
+    Question,
     forecast_command,
     forecasting,
 )
 from nixfleet_runtime.config.plugins import STORES, Plugin
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.forecasts import FORECAST, Forecast
+from nixfleet_runtime.http.previews import Preview
 from tests.engines.releases import START
 from tests.engines.scratch import scratch_directory
 from tests.forecast.fleets import SlowFleet, lived, read_from
@@ -175,6 +177,11 @@ class _Given:
             raise self._forecast
         return self._forecast
 
+    async def preview(self, question: Question) -> Preview:
+        if isinstance(self._forecast, NoForecast):
+            raise self._forecast
+        return Preview(0, START, (f"{question.command}",))
+
 
 @pytest.fixture
 async def site(tmp_path: Path, fleet: SlowFleet) -> AsyncIterator[Site]:
@@ -212,7 +219,10 @@ async def test_no_forecast_is_an_answer_with_its_reason(
     """What is off stays off; what is busy is asked again."""
     async with site_with(tmp_path, forecaster=_Given(given)) as site:
         answer = await site.operate("GET", paths.FORECAST)
+        meant = b'{"path": "/v1/channels/stable/pause", "body": {"reason": "why"}}'
+        preview = await site.operate("POST", paths.PREVIEW, meant)
 
+    assert preview.status_code == status
     assert (answer.status_code, answer.headers.get("Retry-After")) == (status, retry)
     assert answer.json()["detail"] == given.why
 
