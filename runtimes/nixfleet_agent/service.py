@@ -7,7 +7,7 @@ Source: docs/spec/runtimes.md, Agent.
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -17,12 +17,13 @@ from nixfleet_agent.engine.engine import AgentEngine
 from nixfleet_agent.journal.loading import loaded_state
 from nixfleet_agent.messages.inputs import Action, Input, Reply
 from nixfleet_agent.messages.writes import Write
+from nixfleet_agent.narration import Line, Narrator, bounded
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.workers.assembly import Workers
 from nixfleet_agent.workers.shell import AgentShell
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.mutator import SingleMutator
-from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
+from nixfleet_state_machine.host.effect import EmitLog, EmitMetric, LogLevel
 
 _log = logging.getLogger(__name__)
 
@@ -30,11 +31,14 @@ _log = logging.getLogger(__name__)
 class AgentService:
     """One running agent. Make it with `running` or `service_of`."""
 
-    def __init__(self, settings: AgentSettings, ports: AgentPorts, engine: AgentEngine) -> None:
+    def __init__(
+        self, settings: AgentSettings, ports: AgentPorts, engine: AgentEngine, narrator: Narrator
+    ) -> None:
         self._settings = settings
+        self._narrator = narrator
         self._ports = ports
         self._mutator = SingleMutator[Input, Write, Reply, Action](
-            engine, ports.journal.commit, self._carry_out, ports.clock
+            engine, self._commit, self._carry_out, ports.clock
         )
         self._stopping = anyio.Event()
         self._trust = ports.trust
@@ -70,6 +74,7 @@ class AgentService:
         still an intent in the journal: the next start finishes it.
         Raises: NoRunningClosure, when the machine has no running closure yet.
         """
+        _say(self._narrator.beginning())
         async with anyio.create_task_group() as mutating:
             mutating.start_soon(self._mutate)
             try:
@@ -96,14 +101,28 @@ class AgentService:
                 await acting_shell.run(workers.intents.until_idle())
             acting.cancel_scope.cancel()
 
+    async def _commit(self, writes: Sequence[Write]) -> None:
+        await self._ports.journal.commit(writes)
+        # Only now: what could not be written did not happen.
+        _say(self._narrator.lines(writes))
+
     def _carry_out(self, action: Action) -> None:
         if isinstance(action, EmitMetric):
             self._ports.record_metric(action)
         elif isinstance(action, EmitLog):
-            level = logging.getLevelNamesMapping()[action.level.value.upper()]
-            _log.log(level, "%s: %s %s", action.target, action.message, dict(action.fields))
+            said = f"{action.target}: {action.message} {dict(action.fields)}"
+            _log.log(_level_number(action.level), "%s", bounded(said))
         else:
             self.workers.carry_out(action)
+
+
+def _say(lines: Iterable[Line]) -> None:
+    for line in lines:
+        _log.log(_level_number(line.level), "%s", line.text)
+
+
+def _level_number(level: LogLevel) -> int:
+    return logging.getLevelNamesMapping()[level.value.upper()]
 
 
 @asynccontextmanager
@@ -126,4 +145,5 @@ async def service_of(settings: AgentSettings, ports: AgentPorts) -> AgentService
     if ports.lock is not None:
         ask_again = timedelta(seconds=settings.ask_again_seconds)
     engine = AgentEngine(state, failure_threshold=threshold, ask_again=ask_again)
-    return AgentService(settings, ports, engine)
+    rollouts = tuple(state.rollouts.values())
+    return AgentService(settings, ports, engine, Narrator(rollouts))

@@ -1,5 +1,7 @@
 """What counts as an answer of the control plane."""
 
+from datetime import timedelta
+
 import pytest
 
 from nixfleet_agent.network.answers import failure_of
@@ -35,3 +37,24 @@ def test_a_request_without_an_answer_is_no_contact() -> None:
         raise TransportFailed("no answer in time")
 
     assert contact.answered_at is None
+
+
+def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However often and by whomever the control plane is called meanwhile."""
+    caplog.set_level("INFO")
+    times = iter((T0, T0 + timedelta(seconds=40)))
+    contact = Contact(lambda: next(times))
+    for problem in ("connection refused", "time-out"):
+        with pytest.raises(TransportFailed), contact.noted():
+            raise TransportFailed(problem)
+    assert contact.is_away
+    with contact.noted():
+        pass
+
+    assert not contact.is_away
+    assert caplog.messages == [
+        "the control plane is not reachable, and facts wait in the journal: connection refused",
+        "the control plane is reachable again, after 40 s",
+    ]

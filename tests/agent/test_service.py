@@ -71,8 +71,7 @@ async def test_with_the_control_plane_away_the_host_soaks_and_converges(
         world.control_plane.is_away = True
         await world.until(lambda: Converged in lived(journal))
         said = [record.message for record in caplog.records if "no answer" in record.message]
-        assert said
-        assert len(said) == len(set(said))  # at most one line each for events, heartbeat and poll
+        assert len(said) == 1  # for events, heartbeat and poll together
         world.control_plane.is_away = False
         await world.until(lambda: not journal.unsent(1))
     assert isinstance(world.control_plane.accepted[-1], Converged)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nixfleet_control_plane.history.narration import actor_of, short, told
+from nixfleet_control_plane.history.narration import actor_of, told
 from nixfleet_control_plane.messages.inputs import ClearRollout, ResumeScope
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
@@ -27,6 +27,7 @@ from nixfleet_proto.agent_event import (
     RollbackComplete,
 )
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.fact_words import short
 from nixfleet_state_machine.planner.action import Gate, WithdrawDispatch
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned

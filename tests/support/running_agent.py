@@ -19,12 +19,13 @@ from nixfleet_agent.activation.activator import (
 )
 from nixfleet_agent.journal.journal import SqliteJournal
 from nixfleet_agent.journal.threaded_journal import ThreadedJournal
+from nixfleet_agent.locks.program import LockProgram
 from nixfleet_agent.messages.writes import Write
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.service import AgentService, service_of
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import HealthCheckSet, encode_health_checks, encode_manifest
-from nixfleet_proto.fleet import Meta
+from nixfleet_proto.fleet import Meta, RolloutPolicy
 from nixfleet_proto.health_check import HEALTH_CHECKS_PATH
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, RolloutManifest
@@ -44,6 +45,7 @@ from tests.agent.lone_agent import KEY, T0
 HOST = "web-01"
 R1 = RolloutId("stable@r1")
 PATIENCE_SECONDS = 30.0
+POLICY = RolloutPolicy()
 SETTINGS = AgentSettings(HOST, failure_threshold_seconds=60, poll_wait_seconds=5)
 
 
@@ -108,18 +110,26 @@ class ControlPlane:
         self.polls = 0
         self.breaks: Callable[[], None] = lambda: None
 
-    def release(self, closure: str = "new", soak_seconds: float = 60) -> None:
-        """Have a dispatch of stable@r1 for the host."""
+    def release(
+        self,
+        closure: str = "new",
+        soak_seconds: float = 60,
+        channel_ref: str = "r1",
+        policy: RolloutPolicy = POLICY,
+    ) -> None:
+        """Have a dispatch of stable@`channel_ref` for the host."""
         now = self.clock.now()
+        rollout_id = RolloutId.of("stable", channel_ref)
         due = now.fromtimestamp(now.timestamp() + soak_seconds, now.tzinfo)
-        self.dispatch = Dispatch(HOST, R1, closure, due, now)
+        self.dispatch = Dispatch(HOST, rollout_id, closure, due, now)
         manifest = RolloutManifest(
             channel="stable",
-            channel_ref="r1",
-            display_name="stable@r1",
+            channel_ref=channel_ref,
+            display_name=str(rollout_id),
             fleet_resolved_hash="0" * 64,
             host_set=(HostAssignment(HOST, closure),),
             meta=Meta(now),
+            rollout_policy=policy,
         )
         self.manifest = sign_artefact(encode_manifest(manifest), KEY)
 
@@ -139,6 +149,7 @@ class ControlPlane:
         await self._reached()
         if self.dispatch is None:
             await self.clock.sleep(wait_seconds)
+            await self._reached()  # An outage cuts off the polls that wait.
         return self.dispatch
 
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatReply:
@@ -175,6 +186,7 @@ class World:
         self.activator = activator or self.machine
         self.control_plane = ControlPlane(self.clock)
         self.directory = directory
+        self.lock: LockProgram | None = None
         self.service: AgentService
 
     @asynccontextmanager
@@ -189,6 +201,7 @@ class World:
             self.clock,
             TrustRoot(KeySlot(KEY.public_key)),
             chance=lambda: 0.0,
+            lock=self.lock,
         )
         self.service = await service_of(settings, ports)
         try:

@@ -71,7 +71,7 @@ class Workers:
             settings.hostname, trust, now, settings.freshness_window_minutes, log("manifests")
         )
         self._refusals = refusals = Refusals(now)
-        contact = Contact(now)
+        contact = Contact(now, log("contact"))
         self.intents = IntentWorker(
             switch_method,
             self._post,

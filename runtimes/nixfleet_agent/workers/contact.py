@@ -1,18 +1,32 @@
-"""When the control plane last answered this agent, for probes of kind `home`. Shared by workers; no decisions."""
+"""Whether the control plane answers this agent, and when it last did. Shared by workers; no decisions.
 
+Several workers call it, so an outage is logged here, once when it begins and once when it ends.
+"""
+
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Final
 
 from nixfleet_runtime.transport import TransportFailed
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Contact:
     """answered_at: the latest answer to this process; `None` before the first one. now: the agent's clock."""
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], log: logging.Logger = _LOG) -> None:
         self._now = now
+        self._log = log
+        self._away_since: datetime | None = None
         self.answered_at: datetime | None = None
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the latest request had no answer, which is in the log."""
+        return self._away_since is not None
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -21,6 +35,22 @@ class Contact:
             yield
         except TransportFailed as failure:
             if failure.was_answered:
-                self.answered_at = self._now()
+                self._answered()
+            else:
+                self._missed(failure)
             raise
+        self._answered()
+
+    def _missed(self, failure: TransportFailed) -> None:
+        if self._away_since is None:
+            self._away_since = self._now()
+            self._log.warning(
+                "the control plane is not reachable, and facts wait in the journal: %s", failure
+            )
+
+    def _answered(self) -> None:
         self.answered_at = self._now()
+        if self._away_since is not None:
+            seconds = round((self.answered_at - self._away_since).total_seconds())
+            self._away_since = None
+            self._log.info("the control plane is reachable again, after %d s", seconds)

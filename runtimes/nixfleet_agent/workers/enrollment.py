@@ -104,7 +104,10 @@ class EnrollmentWorker:
     def _is_done(self) -> Generator[EnrollmentStep, object, bool]:
         try:
             return (yield from AskWhetherKnown()) or (yield from self._enroll())
-        except (TransportFailed, EnrollmentRefused) as error:
+        except TransportFailed as error:
+            if error.was_answered:  # Without an answer the heartbeat fails as well, and says so.
+                self._trouble.failed(error.kind, error)
+        except EnrollmentRefused as error:
             self._trouble.failed(error.kind, error)
         except (WrongToken, DecodeError, OSError) as error:
             todo = mint_command(self._hostname, self._own)

@@ -17,13 +17,14 @@ from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.engine.guard_verdicts import guarded_rollout
 from nixfleet_control_plane.engine.in_force import in_force
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.history.narration import named, short
+from nixfleet_control_plane.history.narration import named
 from nixfleet_control_plane.messages.inputs import InForce
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LoggedEntry
 from nixfleet_control_plane.store.queries import Quarantined, Waiting
 from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import CLOCK_SKEW
+from nixfleet_runtime.fact_words import short
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.guards.words import guard_line, guards_line
 from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind

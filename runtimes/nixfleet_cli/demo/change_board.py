@@ -20,7 +20,6 @@ from nixfleet_cli.demo.screen import Screen
 from nixfleet_cli.demo.watch import Watch, WentWrong
 from nixfleet_cli.demo.world import FIRST_VERSION, World
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.history.narration import short
 from nixfleet_control_plane.judges.judge import Answer, Judge, Question
 from nixfleet_control_plane.messages.inputs import PlaceHold, RelayWarrant
 from nixfleet_proto.codec.warrant import encode_signed_warrant
@@ -28,6 +27,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing.warrant import sign_warrant
 from nixfleet_proto.steering.guards import APPROVALS
 from nixfleet_proto.steering.warrant import ClosureRule, Warrant
+from nixfleet_runtime.fact_words import short
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.holds.scope import FleetScope
 from nixfleet_state_machine.rollout.guard_tally import Outcome

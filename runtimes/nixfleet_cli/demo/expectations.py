@@ -13,8 +13,8 @@ from nixfleet_cli.demo.closures import SWITCH_HISTORY
 from nixfleet_cli.demo.releases import Published
 from nixfleet_cli.demo.world import FIRST_VERSION, DemoHost, World
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.fact_words import short
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import Gate
 

@@ -17,9 +17,10 @@ from rich.text import Text
 
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.follower import AppliedEntry
-from nixfleet_control_plane.history.narration import brief_line_of, line_of, short
+from nixfleet_control_plane.history.narration import brief_line_of, line_of
 from nixfleet_control_plane.messages.log_entry import Commanded, Deferred, HoldMoved, RolloutMoved
 from nixfleet_proto.agent_event import ProbeStatus
+from nixfleet_runtime.fact_words import short
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.visible import visible
 from nixfleet_state_machine.host.convergence import soak_end_of

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from nixfleet_cli.shared.output import shown_time
-from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.policy import AtDeadline
 from nixfleet_proto.steering.warrant import RecallStep
+from nixfleet_runtime.fact_words import short
 from nixfleet_runtime.http.listings import (
     ExplainedRollout,
     HostExplained,

@@ -18,8 +18,8 @@ from nixfleet_agent.messages.inputs import Intent
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.file_versions import versions_in
 from nixfleet_cli.shared.output import ROWS_MAX, Output, Row, section, shown_time
-from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.codec import DecodeError
+from nixfleet_runtime.fact_words import short
 from nixfleet_runtime.storage.copies import NotUpgraded
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 

@@ -43,7 +43,8 @@ from nixfleet_control_plane.messages.log_entry import (
     RolloutMoved,
 )
 from nixfleet_control_plane.store.sqlite_store import read_log
-from nixfleet_proto.agent_event import ProbeFailureFirst, ProbeObservedFirst, ProbeResult
+from nixfleet_proto.agent_event import ProbeResult
+from nixfleet_runtime.fact_words import is_routine
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import OpenRollout
 from nixfleet_state_machine.rollout.event import subject_of
@@ -90,12 +91,11 @@ class AppliedEntry:
         if not isinstance(entry, FactReported):
             return False
         fact = entry.fact
-        if isinstance(fact, ProbeObservedFirst | ProbeFailureFirst):
-            return True  # The result itself comes next, or came just before.
-        if not isinstance(fact, ProbeResult) or not isinstance(self.before, HostRolloutState):
-            return False
-        known = self.before.probes.get(fact.probe_name)
-        return known is not None and known.status is fact.status
+        known = None
+        if isinstance(fact, ProbeResult) and isinstance(self.before, HostRolloutState):
+            probe = self.before.probes.get(fact.probe_name)
+            known = None if probe is None else probe.status
+        return is_routine(fact, known)
 
 
 class Replay:

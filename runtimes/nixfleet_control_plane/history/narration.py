@@ -36,28 +36,10 @@ from nixfleet_control_plane.messages.log_entry import (
     Returned,
     RolloutMoved,
 )
-from nixfleet_proto.agent_event import (
-    ActivationCompleted,
-    ActivationDeferred,
-    ActivationFailed,
-    ActivationStarted,
-    AgentEvent,
-    Converged,
-    DispatchAck,
-    Failed,
-    Postponed,
-    ProbeFailureFirst,
-    ProbeObservedFirst,
-    ProbeResult,
-    ProbeStatus,
-    ProbeTopologyDeclared,
-    Recalled,
-    Regressed,
-    RollbackComplete,
-)
 from nixfleet_proto.codec import DecodeError, format_time
 from nixfleet_proto.codec.warrant import decode_signed_warrant
 from nixfleet_proto.steering.warrant import ClosureRule
+from nixfleet_runtime.fact_words import DIGEST_LENGTH_SHOWN, fact_words, short
 from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
 from nixfleet_state_machine.planner.holds.blocks import scope_words, words_of
 from nixfleet_state_machine.planner.holds.hold import HoldBegan, HoldEnded, HoldEvent
@@ -85,14 +67,7 @@ from nixfleet_state_machine.rollout.event import (
 from nixfleet_state_machine.rollout.guard_tally import Outcome
 from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE
 
-_DIGEST_LENGTH_SHOWN = 8
 _NAMED_MAX = 5
-
-
-def short(closure: str) -> str:
-    """Return the name of a closure with its hash cut to 8 characters."""
-    digest, dash, name = closure.partition("-")
-    return f"{digest[:_DIGEST_LENGTH_SHOWN]}{dash}{name}"
 
 
 def line_of(applied: AppliedEntry) -> str:
@@ -153,9 +128,9 @@ def told(entry: Line) -> str:
     """Return what happened, as a sentence with the subject `actor_of(entry)`."""
     match entry:
         case FactReported():
-            return _fact(entry.fact)
+            return fact_words(entry.fact)
         case FactRefused():
-            return f"reported a fact that was refused ({_fact(entry.fact)}): {entry.reason}"
+            return f"reported a fact that was refused ({fact_words(entry.fact)}): {entry.reason}"
         case IdentityForked():
             return f"holds host {entry.host}, which contradicts itself: {entry.reason}"
         case RolloutMoved():
@@ -174,12 +149,12 @@ def told(entry: Line) -> str:
         case Commanded():
             return _command(entry.command)
         case ArtefactTaken():
-            key = entry.signed_by[:_DIGEST_LENGTH_SHOWN]
+            key = entry.signed_by[:DIGEST_LENGTH_SHOWN]
             return f"accepts {_artefact(entry.name)}, signed by key {key}"
         case ArtefactRefused():
             return f"refuses {_artefact(entry.name)}: {entry.reason}"
         case HostEnrolled():
-            return f"enrolls, with key {entry.public_key[:_DIGEST_LENGTH_SHOWN]}"
+            return f"enrolls, with key {entry.public_key[:DIGEST_LENGTH_SHOWN]}"
         case _:
             assert_never(entry)
 
@@ -187,67 +162,7 @@ def told(entry: Line) -> str:
 def _artefact(name: str) -> str:
     """Return an artefact's name; that of a fleet ends in its hash, which is cut."""
     file, hash_sign, digest = name.partition("#")
-    return f"{file}{hash_sign}{digest[:_DIGEST_LENGTH_SHOWN]}"
-
-
-def _fact(fact: AgentEvent) -> str:
-    match fact:
-        case DispatchAck():
-            which = "" if fact.attempt is None else f" for attempt {fact.attempt}"
-            return f"accepts the dispatch{which}; runs {short(fact.current_closure_at_dispatch)}"
-        case ActivationStarted():
-            return f"starts to switch (method: {fact.switch_method})"
-        case ActivationCompleted():
-            units = " ".join(fact.failed_units or ())
-            failed = f"; units that failed: {units}" if units else ""
-            return f"has switched to {short(fact.observed_current_closure)}{failed}"
-        case ActivationFailed():
-            return f"failed to switch (exit code {fact.exit_code}): {fact.stderr_tail.strip()}"
-        case ActivationDeferred():
-            return f"will switch at its next reboot: {fact.component} cannot be switched live"
-        case ProbeTopologyDeclared():
-            probes = ", ".join(
-                f"{each.probe_name} ({each.kind}, {each.mode})" for each in fact.probes
-            )
-            return f"declares its probes: {probes or 'none'}"
-        case ProbeObservedFirst():
-            return f"reports the first result of probe {fact.probe_name}"
-        case ProbeResult():
-            return _probe_result(fact)
-        case ProbeFailureFirst():
-            return f"reports the first failure of probe {fact.probe_name}"
-        case Failed():
-            probes = ", ".join(fact.failing_probes)
-            lasted = f"{fact.sustained_duration_secs} s"
-            return f"has failed: {probes} failing for {lasted}; policy: {fact.policy_applied}"
-        case RollbackComplete():
-            closure = short(fact.reverted_to_closure)
-            why = f": {fact.failure_reason}" if fact.failure_reason else ""
-            if fact.exit_code == 0:
-                return f"has rolled back to {closure}{why}"
-            return f"failed to roll back (exit code {fact.exit_code}); runs {closure}{why}"
-        case Converged():
-            return f"has converged on {short(fact.current_closure)}"
-        case Recalled():
-            return f"is recalled by order {fact.order_id}"
-        case Postponed():
-            if fact.is_over:
-                return f"is not postponed any more: {fact.reason}"
-            return f"postpones until {format_time(fact.until)}: {fact.reason}"
-        case Regressed():
-            probes = ", ".join(fact.failing_probes)
-            lasted = f"{fact.sustained_duration_secs} s"
-            return f"had converged and fails: {probes} failing for {lasted}; policy: {fact.policy_applied}"
-        case _:
-            assert_never(fact)
-
-
-def _probe_result(fact: ProbeResult) -> str:
-    if fact.status is ProbeStatus.PASS:
-        return f"passes probe {fact.probe_name}"
-    return (
-        f"fails probe {fact.probe_name} ({fact.mode}): {fact.failure_reason or 'no reason given'}"
-    )
+    return f"{file}{hash_sign}{digest[:DIGEST_LENGTH_SHOWN]}"
 
 
 def _rollout_event(event: RolloutEvent) -> str:
