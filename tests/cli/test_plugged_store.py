@@ -41,6 +41,7 @@ class Blocking:
 def blocking(section):
     return Blocking()
 """
+STATUS = ("status", "--at", "2026-05-16T02:15:00Z")
 CONFIG = """
 [store]
 kind = "file"
@@ -75,7 +76,7 @@ def write_log(directory: Path, rows: list[LogRow]) -> None:
     (directory / "log").write_bytes(data)
 
 
-@pytest.mark.parametrize("command", [("status",), ("log", "show"), ("log", "show", "--all")])
+@pytest.mark.parametrize("command", [STATUS, ("log", "show"), ("log", "show", "--all")])
 def test_a_command_shows_the_same_of_a_store_that_is_a_plug_in(
     nixfleet: Invoke, config: Path, database: Path, command: tuple[str, ...]
 ) -> None:
@@ -85,7 +86,7 @@ def test_a_command_shows_the_same_of_a_store_that_is_a_plug_in(
 
     assert theirs.exit_code == 0, theirs.output
     expected = ours.stdout
-    if command == ("status",):
+    if command == STATUS:
         expected = "".join(expected.splitlines(keepends=True)[:-1])
         expected += "store 'file' of plugged 1.0\n"
     assert theirs.stdout == expected
