@@ -60,6 +60,10 @@ class MalformedValue(ValueError):
         self.found = found
         self.member = member
 
+    def __str__(self) -> str:
+        where = "" if self.member is None else f"{self.member}: "
+        return f"{where}expected {self.expected}, found {self.found!r:.100}"
+
 
 def read_string(value: JsonValue, _: object = None) -> str:
     if type(value) is not str:

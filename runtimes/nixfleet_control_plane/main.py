@@ -502,6 +502,13 @@ def _using_store(store: StoreConfig) -> Iterator[None]:
         named = "--config" if store.path is None else store.path
         advice = f'"nixfleet log verify {named}" tells whether the log was altered; {_DAMAGED}'
         raise CannotStart("the database", f"{store.where}: {error}; {advice}") from error
+    except NixfleetError:
+        raise
+    except Exception as error:
+        if not store.plugin.distribution:
+            raise  # A fault of our own is no fault of the store.
+        failed = store.plugin.failed("what it has to be loaded", error)
+        raise CannotStart("the store", str(failed)) from error
 
 
 @contextmanager

@@ -480,15 +480,20 @@ class ControlPlaneService:
         """Let the engine handle what has become due, and write host records behind: every `seconds`, and at each edge.
 
         An edge that a tick did not end is not waited for again, so that no bug makes ticks follow each other.
-        A tick that fails, because the disk is full or by a bug, is logged; the next tick catches up.
+        A tick that fails, because the disk is full or by a bug, is logged, those after it if they fail in another way;
+        the next tick that does not fail catches up.
         """
+        failure: str | None = None
         while True:
             await self._clock.sleep(seconds_to_tick(seconds, self._engine.next_edge(), self.now()))
             try:
                 await self._ask(PlanTick(), Done)
                 await self._trickle()
+                failure = None
             except (WriteFailed, EngineFault) as error:
-                _log.error("a tick failed: %s", error)
+                if str(error) != failure:
+                    _log.error("a tick failed: %s", error)
+                failure = str(error)
 
     async def _trickle(self) -> None:
         """Write one portion of the unsaved host records; with a large backlog several, interleaved with other inputs.

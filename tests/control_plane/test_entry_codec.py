@@ -31,6 +31,9 @@ COMMANDS: tuple[OperatorCommand, ...] = (
     RetireQuarantine("stable", "k2f-nixos", "ada", "was the disk"),
 )
 PAUSE = row_of(7, START, Commanded(COMMANDS[0]))
+REPORT = PAUSE._replace(
+    kind="agent_events", host_id="web-01", rollout_id="stable@r1", first_fact_seq=1, fact_count=1
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
@@ -78,6 +81,7 @@ def test_a_command_for_a_rollout_has_it_in_its_column(
         (PAUSE._replace(payload='{"kind":"Pause"}'), "'Pause'"),
         (PAUSE._replace(ts="yesterday"), "Invalid isoformat string: 'yesterday'"),
         (PAUSE._replace(kind="agent_event"), "expected a host and a rollout"),
+        (REPORT._replace(payload="[]"), "expected an object, found []"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(row: LogRow, problem: str) -> None:

@@ -21,6 +21,7 @@ from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.releases.directory import Release
 from nixfleet_runtime.transport import ActingRefusal, Heartbeat
 from tests.engines.releases import START, Layout, Publisher
+from tests.engines.shaky_store import ShakyStore
 from tests.support.served_control_plane import running_service
 
 NOW = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
@@ -99,3 +100,32 @@ async def test_a_superseded_ref_stays_in_sight_while_the_directory_has_it(tmp_pa
     assert detail[1].startswith("refused: rollouts/stable@r1.json: stable@r1 was superseded")
     assert reply.release is not None
     assert (reply.release.rollout_id, reply.release.signed_at) == ("stable@r2", START)
+
+
+@pytest.mark.anyio
+async def test_a_release_that_cannot_be_put_in_force_for_hours_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And again when the disk was full, had room, and is full again."""
+    ci, clock = Publisher(), FakeClock(START)
+    store = SqliteStore(tmp_path / "cp.db")
+    shaky = ShakyStore(store)
+    async with running_service(shaky, clock) as service:
+        watcher = ReleaseWatcher(
+            service, tmp_path / "releases", ReleaseScanner(ci.trust, None), clock
+        )
+        for ref in ("r1", "r2"):
+            release = ci.release(Layout(), ref, clock.now())
+            (manifest,) = release.manifests
+            signed = SignedArtefact(manifest.artefact, manifest.signature)
+            fleet = SignedArtefact(release.fleet.artefact, release.fleet.signature)
+            manifests = FrozenMap({manifest.value.rollout_id: signed})
+            save_release(Release(fleet, manifests), tmp_path / "releases")
+            shaky.is_full = True
+            for _ in range(3):
+                await watcher.poll()
+            shaky.is_full = False
+            await watcher.poll()
+    store.close()
+
+    assert caplog.text.count("a release could not be put in force: ") == 2

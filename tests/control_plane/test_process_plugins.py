@@ -46,11 +46,43 @@ def beacon(section):
 """
 
 
+LIARS = """
+from contextlib import asynccontextmanager
+
+from file_plugin import store
+
+def lying(section, load):
+    opener = store(section)
+
+    @asynccontextmanager
+    async def opened():
+        async with opener() as made:
+            made.store.load = load
+            yield made
+    return opened
+
+async def nothing():
+    return None
+
+async def fails():
+    raise RuntimeError("boom\\x1b[2J")
+
+def returns_nothing(section):
+    return lying(section, nothing)
+
+def raises(section):
+    return lying(section, fails)
+"""
+
+
 @pytest.fixture
 def premises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Premises:
-    modules = {name: SHOWN[name] for name in ("file_store", "file_plugin")} | {"beacon": BEACON}
+    modules = {name: SHOWN[name] for name in ("file_store", "file_plugin")}
+    modules |= {"beacon": BEACON, "liars": LIARS}
     points = {
-        "nixfleet.stores": "file = file_plugin:store",
+        "nixfleet.stores": (
+            "file = file_plugin:store\nraises = liars:raises\nnothing = liars:returns_nothing"
+        ),
         "nixfleet.transports": "beacon = beacon:beacon",
     }
     site = install(tmp_path / "site", "plugged", modules, points)
@@ -141,6 +173,22 @@ async def test_a_plug_in_that_cannot_be_used_ends_the_start_in_one_line(premises
     with premises.running() as living:
         assert living.ended() == 2
     assert (
-        "store.kind: unknown value: expected one of sqlite, or an installed entry point (file)"
+        "store.kind: unknown value: expected one of sqlite, or an installed entry point (file, nothing, raises)"
         in premises.said()
     )
+
+
+@pytest.mark.parametrize("kind", ["raises", "nothing"])
+async def test_a_store_that_cannot_be_loaded_ends_the_start_in_one_line(
+    kind: str, premises: Premises
+) -> None:
+    """By its name, and with what it raised, escaped."""
+    premises.config.write_text(premises.config.read_text().replace('"file"', f'"{kind}"'))
+    with premises.running() as living:
+        assert living.ended() == 2
+
+    (line,) = [line for line in premises.said().splitlines() if not line.startswith("{")]
+    named = f"entry point '{kind}' of nixfleet.stores in plugged"
+    assert line.startswith(f"Error: the store: {named}")
+    assert ": expected what it has to be loaded, found " in line
+    assert line.isprintable()

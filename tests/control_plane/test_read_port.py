@@ -1,5 +1,6 @@
 """The read port: both implementations answer alike, errors are named, and the service runs under trio too."""
 
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -68,6 +69,66 @@ async def test_the_mirror_of_a_log_answers_as_its_database(eventful: Path, scrat
             last, head = head, (await mirror.status()).head_seq
         for question, ask in QUESTIONS.items():
             assert await ask(mirror) == await ask(database), question
+        assert (await mirror.rebuild()).differences == ()
+
+
+ASTRAY: dict[str, Callable[[Sequence[LogRow]], Sequence[LogRow]]] = {
+    "a row is missing": lambda rows: [*rows[:5], *rows[6:]],
+    "a row is there twice": lambda rows: [*rows[:5], *rows[4:]],
+    "the first row is missing": lambda rows: rows[1:],
+    "a row is damaged": lambda rows: [*rows[:5], rows[5]._replace(payload="{"), *rows[6:]],
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ASTRAY)
+async def test_a_log_that_is_read_astray_once_is_mirrored_whole_afterwards(
+    how: str, eventful: Path, scratch: Path
+) -> None:
+    """The question is refused by name, and nothing of the wrong rows stays in the mirror."""
+    is_astray = True
+
+    async def rows_after(seq: int) -> Sequence[LogRow]:
+        with closing(open_for_reading(eventful)) as connection:
+            rows = list(read_log(connection, seq))
+        return ASTRAY[how](rows) if is_astray else rows
+
+    directory = scratch / "mirror"
+    directory.mkdir()
+    with closing(MirroredQueries(rows_after, directory)) as mirror:
+        for _ in range(2):
+            with pytest.raises(NotReadable, match="event_log row "):
+                await mirror.rollouts()
+        is_astray = False
+        assert await mirror.rollouts() == await SqliteQueries(eventful).rollouts()
+        assert (await mirror.rebuild()).differences == ()
+
+
+@pytest.mark.anyio
+async def test_a_mirror_whose_disk_was_full_for_a_moment_answers_afterwards(
+    eventful: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not go on with rows that its database does not have."""
+
+    async def rows_after(seq: int) -> Sequence[LogRow]:
+        with closing(open_for_reading(eventful)) as connection:
+            return list(read_log(connection, seq))[:50]
+
+    def refuse(store: SqliteStore, writes: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    directory = scratch / "mirror"
+    directory.mkdir()
+    with closing(MirroredQueries(rows_after, directory)) as mirror:
+        await mirror.rollouts()
+        with monkeypatch.context() as patch:
+            patch.setattr(SqliteStore, "commit", refuse)
+            with pytest.raises(NotReadable, match="disk is full"):
+                await mirror.rollouts()
+        last, head = -1, 0
+        while head != last:
+            last, head = head, (await mirror.status()).head_seq
+        assert await mirror.hosts() == await SqliteQueries(eventful).hosts()
         assert (await mirror.rebuild()).differences == ()
 
 

@@ -319,23 +319,24 @@ async def test_a_tick_writes_more_records_behind_the_more_there_are(
 async def test_a_full_disk_at_a_tick_stops_nothing(
     store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A tick that finds the disk full is logged, the hosts are served on, and the next tick makes up for it."""
+    """Ticks that find the disk full are logged once, the hosts are served on, and the next tick makes up for it."""
     clock = FakeClock(START)
     shaky = ShakyStore(store)
     async with running_service(shaky, clock) as service:
         await _publish(service)
         shaky.is_full = True
-        await anyio.wait_all_tasks_blocked()
-        clock.advance(5)
-        await anyio.wait_all_tasks_blocked()
-        assert shaky.refused > 0
+        for _ in range(3):
+            await anyio.wait_all_tasks_blocked()
+            clock.advance(5)
+            await anyio.wait_all_tasks_blocked()
+        assert shaky.refused > 2
         shaky.is_full = False
 
         assert await service.next_dispatch("web-01", 0) is not None
         clock.advance(5)
         await anyio.wait_all_tasks_blocked()
         assert not tuple(store.load().tail)
-    assert "database or disk is full" in caplog.text
+    assert caplog.text.count("database or disk is full") == 1
 
 
 async def test_transitions_are_counted(store: SqliteStore) -> None:

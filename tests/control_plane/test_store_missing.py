@@ -1,11 +1,14 @@
 """A start on a database from which rows are gone: it says what is missing, holds what it must, and serves the rest."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
 from attrs import evolve
 
+from nixfleet_control_plane.history.loading import state_of
+from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     ExcuseHosts,
@@ -18,6 +21,7 @@ from nixfleet_control_plane.messages.inputs import (
     SkipHosts,
 )
 from nixfleet_control_plane.service import running
+from nixfleet_control_plane.store.store import Snapshot
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.kernel.clock import FakeClock
@@ -51,6 +55,28 @@ def _start_without(fleet: ScriptedControlPlane, *statements: str) -> None:
         for statement in statements:
             assert connection.execute(statement).rowcount, statement
     fleet.start_control_plane()
+
+
+LIES: dict[str, Callable[[Snapshot], Snapshot]] = {
+    "a row of the tail is missing": lambda it: evolve(it, tail=[*it.tail][:3] + [*it.tail][4:]),
+    "a row is there twice": lambda it: evolve(it, tail=[*it.tail, [*it.tail][-1]]),
+    "the end is missing": lambda it: evolve(it, tail=[*it.tail][:-1]),
+    "the head is too high": lambda it: evolve(it, head_seq=it.head_seq + 5),
+    "the head is too low": lambda it: evolve(it, head_seq=it.head_seq - 1),
+    "the tail begins too early": lambda it: evolve(it, cached_through=2),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_snapshot_that_has_not_each_row_up_to_its_head_once_is_refused(
+    lie: str, fleet: ScriptedControlPlane
+) -> None:
+    """A fact that was acknowledged would be missing, and nothing would say so."""
+    snapshot = fleet.store.load().in_memory()
+    state_of(snapshot)
+
+    with pytest.raises(DamagedRow, match="expected "):
+        state_of(LIES[lie](snapshot))
 
 
 @pytest.mark.parametrize("statement", [MANIFEST, FLEET])

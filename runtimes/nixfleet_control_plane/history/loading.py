@@ -24,6 +24,7 @@ from nixfleet_control_plane.engine.host_record import (
     skip_seq,
 )
 from nixfleet_control_plane.engine.state import HostKey, KnownRefusal, LoadedManifest, State
+from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
     ArtefactTaken,
@@ -68,6 +69,8 @@ LOST: Final = (
 )
 """What follows for a rollout whose manifest the store does not have, and what can be done."""
 
+_TAIL: Final = "of the rows after the cached records"
+
 _Open: TypeAlias = Mapping[RolloutId, LoadedManifest]
 """The manifest of each rollout that is not pruned."""
 
@@ -92,7 +95,7 @@ def load_state(store: BlockingStore) -> State:
 
 
 class _CacheIncomplete(Exception):
-    """The cache lacks a record that it claims to have."""
+    """The cache lacks a record that it claims to have, or claims rows that the log does not have."""
 
 
 def state_of(snapshot: Snapshot) -> State:
@@ -152,7 +155,7 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
         if stored.record.rollout_id in open_rollouts
     }
     misfits: dict[HostKey, TransitionError] = {}
-    for logged in snapshot.tail:
+    for logged in _in_order(snapshot):
         for key, record in _records_after(open_rollouts, hosts, misfits, logged):
             hosts[key] = stored_host(record, logged.seq)
             if isinstance(logged.entry, RolloutMoved):
@@ -172,6 +175,26 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
     if hosts.keys() != _expected_hosts(open_rollouts):
         raise _CacheIncomplete
     return hosts
+
+
+def _in_order(snapshot: Snapshot) -> Iterator[LoggedEntry]:
+    """Yield the tail. Raises: DamagedRow, if it has not every row up to the head once: a fact would be missing.
+
+    Its first rows may have been exported and dropped: nothing live needs those.
+    """
+    if snapshot.cached_through > snapshot.head_seq:
+        raise _CacheIncomplete
+    last = None
+    for logged in snapshot.tail:
+        if last is not None and logged.seq != last + 1:
+            raise DamagedRow(logged.seq, _TAIL, f"expected row {last + 1} here")
+        if last is None and logged.seq <= snapshot.cached_through:
+            raise DamagedRow(logged.seq, _TAIL, f"expected rows after {snapshot.cached_through}")
+        last = logged.seq
+        yield logged
+    end = snapshot.cached_through if last is None else last
+    if end != snapshot.head_seq:
+        raise DamagedRow(end, _TAIL, f"expected the log to end with row {snapshot.head_seq}")
 
 
 def _open_rollouts(state: State) -> _Open:

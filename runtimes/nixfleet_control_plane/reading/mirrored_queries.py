@@ -4,6 +4,7 @@ The database is a mirror in a temporary directory. Each question first brings it
 control plane's own replay, so its answers cannot differ from those of the SQLite store. A start reads the whole log.
 """
 
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,10 @@ from attrs import evolve
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import replay
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.history.rebuild import ChainReport, ViewsReport
 from nixfleet_control_plane.history.retention.log_start import WHOLE, LogStart
-from nixfleet_control_plane.messages.entry_codec import entry_of
+from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
 from nixfleet_control_plane.messages.log_entry import LoggedEntry, LogRow
 from nixfleet_control_plane.reading.queries import NotReadable
 from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
@@ -39,7 +41,7 @@ class MirroredQueries:
         self._rows_after = rows_after
         self._path = directory / "views.sqlite"
         self._store = SqliteStore(self._path)
-        self._state = State()
+        self._state: State | None = State()
         self._mirror = SqliteQueries(self._path)
         self._one_at_a_time = anyio.Lock()
 
@@ -103,18 +105,29 @@ class MirroredQueries:
         """Bring the mirror up to the end of the log. Raises: NotReadable."""
         async with self._one_at_a_time:
             try:
-                rows = await self._rows_after(self._state.head_seq)
-            except OSError as error:
+                state = self._state
+                if state is None:
+                    state = await anyio.to_thread.run_sync(load_state, self._store)
+                rows = await self._rows_after(state.head_seq)
+                if rows:
+                    # Not cancelled half-way: state and mirror go on together.
+                    with anyio.CancelScope(shield=True):
+                        await anyio.to_thread.run_sync(self._append, state, rows)
+            except (OSError, sqlite3.Error, DamagedRow) as error:
                 raise NotReadable("the log", str(error)) from error
-            if rows:
-                # Not cancelled half-way: state and mirror go on together.
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._append, rows)
+            self._state = state
         return self._mirror
 
-    def _append(self, rows: Sequence[LogRow]) -> None:
+    def _append(self, state: State, rows: Sequence[LogRow]) -> None:
+        """Bring `state` and the mirror to the end of `rows`. Raises: DamagedRow, OSError, sqlite3.Error.
+
+        After an error the state is ahead of the mirror, which has none of `rows`: it is loaded again from there.
+        """
+        self._state = None
         commit = CommitBuilder()
         for row in rows:
-            replay(self._state, commit, entry_of(row))
-            self._state.undo.settle()
+            if row.seq != state.head_seq + 1:
+                raise DamagedRow(row.seq, row.kind, f"expected row {state.head_seq + 1} here")
+            replay(state, commit, entry_of(row))
+            state.undo.settle()
         self._store.commit(commit.writes)

@@ -41,6 +41,7 @@ class ReleaseWatcher:
         self._scanner = scanner
         self._clock = clock
         self._problem: str | None = None
+        self._failure: str | None = None
         self._new_trust: TrustRoot | None = None
         self._artefacts: dict[str, SignedArtefact] = {}
 
@@ -76,9 +77,10 @@ class ReleaseWatcher:
             try:
                 await self._pass_on(input)
             except (WriteFailed, EngineFault) as error:
-                _log.error("a release could not be put in force: %s", error)
+                self._log_failure(str(error))
                 return
             self._scanner.done(input)
+        self._failure = None
 
     async def _pass_on(self, input: ReleaseInput) -> None:
         match input:
@@ -100,6 +102,12 @@ class ReleaseWatcher:
         if problem is not None and problem != self._problem:
             _log.warning("the release cannot be read: %s", problem)
         self._problem = self._service.notices.release_problem = problem
+
+    def _log_failure(self, failure: str) -> None:
+        """Log once what keeps a release from being put in force, when it starts or changes: a full disk, for hours."""
+        if failure != self._failure:
+            _log.error("a release could not be put in force: %s", failure)
+        self._failure = failure
 
     def _report(self, taken: tuple[str, ...], refused: tuple[tuple[str, str], ...]) -> None:
         """Log what was accepted and refused. Refusals stay in the notices while the directory has the artefact."""
