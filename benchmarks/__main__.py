@@ -28,6 +28,7 @@ WORKLOADS = (
     "growth",
     "log_size",
     "signed_again",
+    "year",
     "memory",
     "import_time",
     "nar",

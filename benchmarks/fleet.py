@@ -21,6 +21,7 @@ from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_proto.codec import encode_fleet, encode_manifest
 from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta, Wave
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, RolloutManifest
 from nixfleet_proto.signing import (
     SigningKey,
@@ -42,11 +43,13 @@ def host_names(count: int) -> tuple[str, ...]:
     return tuple(f"web-{index:06d}" for index in range(count))
 
 
-def release(hosts: tuple[str, ...], signed_at: datetime | None = None) -> ManifestsUpdated:
+def release(
+    hosts: tuple[str, ...], signed_at: datetime | None = None, rollout_id: RolloutId = ROLLOUT
+) -> ManifestsUpdated:
     """Return a signed and verified release of one channel with one wave and no budget. signed_at: `None` for now."""
     key, now = SigningKey.generate(), signed_at or CLOCK.now()
     trust = TrustRoot(KeySlot(key.public_key))
-    channel = ROLLOUT.channel
+    channel = rollout_id.channel
     fleet = FleetResolved(
         hosts=FrozenMap({host: FleetHost(channel, closure_hash=TARGET) for host in hosts}),
         channels=FrozenMap({channel: FleetChannel("at-once")}),
@@ -57,8 +60,8 @@ def release(hosts: tuple[str, ...], signed_at: datetime | None = None) -> Manife
     fleet_body = encode_fleet(fleet)
     manifest = RolloutManifest(
         channel=channel,
-        channel_ref=ROLLOUT.channel_ref,
-        display_name=ROLLOUT,
+        channel_ref=rollout_id.channel_ref,
+        display_name=rollout_id,
         fleet_resolved_hash=artefact_hash(fleet_body),
         host_set=tuple(HostAssignment(host, TARGET, 0) for host in hosts),
         meta=Meta(now),
@@ -74,7 +77,7 @@ def release(hosts: tuple[str, ...], signed_at: datetime | None = None) -> Manife
                 trust,
                 now,
                 freshness_window_minutes=FRESHNESS_MINUTES,
-                expected_rollout_id=ROLLOUT,
+                expected_rollout_id=rollout_id,
             ),
         ),
     )

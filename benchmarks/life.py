@@ -34,34 +34,36 @@ SOAK_SECONDS = 300
 FACTS_PER_LIFE = 28
 
 
-def at(seconds: float) -> datetime:
+def at(seconds: float, begin: datetime = T0) -> datetime:
     """Return the time so many seconds into the life."""
-    return T0 + timedelta(seconds=seconds)
+    return begin + timedelta(seconds=seconds)
 
 
-def life(target: str = TARGET) -> tuple[AgentEvent, ...]:
+def life(target: str = TARGET, begin: datetime = T0) -> tuple[AgentEvent, ...]:
     """Return the 28 facts: dispatched, activated, three probes in twenty results, converged."""
     enforce = ProbeMode.ENFORCE
     first = len(PROBES) + 5
     topology = tuple(ProbeTopologyEntry(name, "http", enforce) for name in PROBES)
     return (
-        DispatchAck(PRIOR, at(1), 1),
-        ActivationStarted(at(2), "systemd-run", 2),
-        ActivationCompleted(target, 0, at(30), 3),
-        ProbeTopologyDeclared(topology, at(31), 4),
-        *(ProbeObservedFirst(name, enforce, at(32), 5 + i) for i, name in enumerate(PROBES)),
-        *(_result(i, first + i) for i in range(PROBE_RESULTS)),
-        Converged(at(SOAK_SECONDS + 31), target, first + PROBE_RESULTS),
+        DispatchAck(PRIOR, at(1, begin), 1),
+        ActivationStarted(at(2, begin), "systemd-run", 2),
+        ActivationCompleted(target, 0, at(30, begin), 3),
+        ProbeTopologyDeclared(topology, at(31, begin), 4),
+        *(ProbeObservedFirst(name, enforce, at(32, begin), 5 + i) for i, name in enumerate(PROBES)),
+        *(_result(i, first + i, begin) for i in range(PROBE_RESULTS)),
+        Converged(at(SOAK_SECONDS + 31, begin), target, first + PROBE_RESULTS),
     )
 
 
-def _result(index: int, seq: int) -> ProbeResult:
+def _result(index: int, seq: int, begin: datetime) -> ProbeResult:
     """One probe fails once, early; the last word of each is a pass."""
     fails = index == 3
     status = ProbeStatus.FAIL if fails else ProbeStatus.PASS
     reason = "HTTP 503" if fails else None
     probe = PROBES[index % len(PROBES)]
-    return ProbeResult(probe, ProbeMode.ENFORCE, status, at(40 + 10 * index), reason, seq=seq)
+    return ProbeResult(
+        probe, ProbeMode.ENFORCE, status, at(40 + 10 * index, begin), reason, seq=seq
+    )
 
 
 def pending(hostname: str = "web-00001") -> HostRolloutState:

@@ -43,6 +43,7 @@ from nixfleet_runtime.config.sections import (
     read_log,
     read_plain_http,
     read_trust,
+    read_write_seconds,
 )
 from nixfleet_runtime.documents.problems import quoted
 
@@ -167,12 +168,13 @@ class LockConfig:
 
 @frozen
 class TicksConfig:
-    """`[ticks]`: the intervals of ticks, heartbeats and polls, and how long facts wait for others."""
+    """`[ticks]`: the intervals of ticks, heartbeats and polls, how long facts wait for others, and writes take."""
 
     heartbeat_seconds: float = _DEFAULTS.heartbeat_seconds
     linger_seconds: float = _DEFAULTS.linger_seconds
     poll_wait_seconds: float = _DEFAULTS.poll_wait_seconds
     tick_seconds: float = _DEFAULTS.tick_seconds
+    write_seconds_max: float = _DEFAULTS.write_seconds_max
 
 
 @frozen
@@ -205,6 +207,7 @@ class AgentConfig:
             probe_interval_seconds_min=self.probes.interval_seconds_min,
             switch_grace_seconds=self._switch_grace_seconds,
             ask_again_seconds=self.lock.ask_again_seconds,
+            write_seconds_max=self.ticks.write_seconds_max,
         )
 
     @property
@@ -422,6 +425,7 @@ def _ticks(section: Section) -> TicksConfig:
             "linger_seconds", default.linger_seconds, at_most=LINGER_SECONDS_MAX
         ),
         tick_seconds=section.seconds("tick_seconds", default.tick_seconds),
+        write_seconds_max=read_write_seconds(section),
     )
 
 

@@ -14,6 +14,7 @@ from nixfleet_agent.network.manifest_cache import ManifestCache, NoManifestCache
 from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.kernel.mutator import WRITE_SECONDS_MAX
 from nixfleet_runtime.transport import Transport
 from nixfleet_state_machine.host.effect import EmitMetric
 
@@ -27,7 +28,7 @@ class AgentSettings:
     freshness_window_minutes: this host's limit on the window that manifests declare. probe_interval_seconds_min: the
     lower limit of every probe's interval. switch_grace_seconds: how long a stopping agent waits for a switch under way;
     a switch that takes longer is finished by the next start. ask_again_seconds: after what time the lock is asked
-    again that says "not now" without an end.
+    again that says "not now" without an end. write_seconds_max: how long a write of the journal may take in real time.
     """
 
     hostname: str
@@ -40,6 +41,7 @@ class AgentSettings:
     probe_interval_seconds_min: float = 5.0
     switch_grace_seconds: float = 10.0
     ask_again_seconds: float = ASK_AGAIN_DEFAULT.total_seconds()
+    write_seconds_max: float = WRITE_SECONDS_MAX
 
 
 @frozen

@@ -38,7 +38,11 @@ class AgentService:
         self._narrator = narrator
         self._ports = ports
         self._mutator = SingleMutator[Input, Write, Reply, Action](
-            engine, self._commit, self._carry_out, ports.clock
+            engine,
+            self._commit,
+            self._carry_out,
+            ports.clock,
+            write_seconds_max=settings.write_seconds_max,
         )
         self._stopping = anyio.Event()
         self._trust = ports.trust

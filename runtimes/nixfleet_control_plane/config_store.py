@@ -27,6 +27,8 @@ from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.config.options import Section, load, variable_of
 from nixfleet_runtime.config.path_checks import file_to_write
 from nixfleet_runtime.config.plugins import STORES, Plugin, read_plugin
+from nixfleet_runtime.config.sections import read_write_seconds
+from nixfleet_runtime.kernel.mutator import WRITE_SECONDS_MAX
 from nixfleet_runtime.storage.instance_lock import only_process_on
 
 SQLITE: Final = "sqlite"
@@ -48,11 +50,12 @@ class NotReadBeside(NixfleetError):
 
 @frozen
 class StoreConfig:
-    """`[store]`. path: the SQLite database; `None`: another kind of store."""
+    """`[store]`. path: the SQLite database; `None`: another kind of store. write_seconds_max: for one commit."""
 
     plugin: Plugin
     opener: StoreOpener = field(eq=False)
     path: Path | None = None
+    write_seconds_max: float = WRITE_SECONDS_MAX
 
     @property
     def where(self) -> str:
@@ -104,13 +107,14 @@ class StoreConfig:
 
 def read_store(section: Section) -> StoreConfig:
     """Return `[store]`."""
+    seconds = read_write_seconds(section)
     found = read_plugin(section, STORES, _OWN, SQLITE)
     if found is None:
         return sqlite_config(Path())
     plugin, opener = found
     if isinstance(opener, _SqliteOpener):
-        return StoreConfig(plugin, opener, opener.path)
-    return StoreConfig(plugin, opener)
+        return StoreConfig(plugin, opener, opener.path, seconds)
+    return StoreConfig(plugin, opener, write_seconds_max=seconds)
 
 
 def load_store_config(file: Path, environ: Mapping[str, str]) -> StoreConfig:

@@ -138,6 +138,7 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
                     trust=parts.trust,
                     tick_seconds=config.ticks.plan_seconds,
                     queue_length_max=config.limits.queue_length_max,
+                    write_seconds_max=config.store.write_seconds_max,
                     record_metric=metrics.record,
                     on_batch=metrics.observe_batch,
                     freshness_limit_minutes=config.trust.freshness_window_minutes,

@@ -78,7 +78,13 @@ from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.http.listings import ChannelInForce, ReleaseStanding
 from nixfleet_runtime.http.overview import Asker, FleetCounts, Overview
 from nixfleet_runtime.kernel.clock import Clock
-from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, SingleMutator, WriteFailed
+from nixfleet_runtime.kernel.mutator import (
+    WRITE_SECONDS_MAX,
+    EngineFault,
+    MutatorClosed,
+    SingleMutator,
+    WriteFailed,
+)
 from nixfleet_runtime.kernel.zones import SystemZones
 from nixfleet_runtime.transport import (
     EventsOutcome,
@@ -134,6 +140,7 @@ class ControlPlaneService:
         queue_length_max: int = QUEUE_LENGTH_MAX,
         on_batch: Callable[[int], None] = lambda _: None,
         freshness_limit_minutes: int | None = None,
+        write_seconds_max: float = WRITE_SECONDS_MAX,
     ) -> None:
         self._engine = engine
         self._clock = clock
@@ -152,6 +159,7 @@ class ControlPlaneService:
             clock,
             queue_length_max=queue_length_max,
             on_batch=on_batch,
+            write_seconds_max=write_seconds_max,
         )
 
     def ring(self) -> KeyRing:
@@ -573,12 +581,13 @@ async def running(
     record_metric: Callable[[EmitMetric], None] = lambda _: None,
     on_batch: Callable[[int], None] = lambda _: None,
     freshness_limit_minutes: int | None = None,
+    write_seconds_max: float = WRITE_SECONDS_MAX,
 ) -> AsyncIterator[ControlPlaneService]:
     """Run a control plane on `store` while the context is open; close it in order at the end.
 
     trust: the operators, and the keys that sign enrollment tokens; `None`: no operator, and no host can enroll.
     tick_seconds: in the time of `clock`. freshness_limit_minutes: the limit on the windows that releases declare, only
-    shown here. Raises: what `Store.load` raises.
+    shown here. write_seconds_max: how long a commit may take in real time. Raises: what `Store.load` raises.
     """
     state = await loaded_state(store)
     operators = FrozenMap[str, Operator]() if trust is None else KeyRing.of(trust).operators
@@ -591,6 +600,7 @@ async def running(
         queue_length_max,
         on_batch,
         freshness_limit_minutes,
+        write_seconds_max,
     )
     service.notices.left_out = state.left_out
     for each in state.left_out:

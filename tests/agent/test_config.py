@@ -76,6 +76,21 @@ def problems(
     return caught.value.problems
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "4.9", "601", "inf", "nan"])
+def test_a_write_deadline_that_ends_a_busy_or_no_agent_is_refused(
+    directory: Path, seconds: str
+) -> None:
+    """Less than any busy disk takes, or longer than anybody waits."""
+    (problem,) = problems(directory, written(more=f"[ticks]\nwrite_seconds_max = {seconds}"))
+    assert problem.path == "ticks.write_seconds_max"
+
+
+def test_a_write_deadline_reaches_the_settings(directory: Path) -> None:
+    """They are what the service is made with."""
+    found = loaded(directory, written(more="[ticks]\nwrite_seconds_max = 300"))
+    assert found.settings.write_seconds_max == 300
+
+
 def test_a_minimal_configuration_gets_the_defaults(directory: Path) -> None:
     """The host is called what the machine is called; the agent behaves as `AgentSettings` says."""
     config = loaded(directory, written())

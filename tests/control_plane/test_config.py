@@ -1,6 +1,7 @@
 """The control plane's configuration: a minimal one, a full one, and those that would be a mistake to run."""
 
 import inspect
+from datetime import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from nixfleet_control_plane.config import (
     load_control_plane_config,
 )
 from nixfleet_control_plane.config_store import sqlite_config
+from nixfleet_control_plane.history.retention.worker import RetentionConfig
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_runtime.config.options import ConfigError
 from nixfleet_runtime.config.sections import LogConfig, TrustConfig
@@ -192,6 +194,59 @@ def test_as_many_polls_as_connections_are_refused(
 ) -> None:
     """Who polls holds a connection, so hosts that wait would keep everybody else out."""
     assert told(directory, f"{MINIMAL}[limits]\n{setting}") == [("limits.pollers_max", found)]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "4.9", "601", "inf", "nan"])
+def test_a_write_deadline_that_ends_a_busy_or_no_control_plane_is_refused(
+    directory: Path, seconds: str
+) -> None:
+    """Less than any busy disk takes, or longer than anybody waits."""
+    setting = MINIMAL.replace("[store]", f"[store]\nwrite_seconds_max = {seconds}")
+    (place, _), *others = told(directory, setting)
+    assert (place, others) == ("store.write_seconds_max", [])
+
+
+def test_a_write_deadline_is_taken_over(directory: Path) -> None:
+    """From the file, or the default of the kernel."""
+    longer = MINIMAL.replace("[store]", "[store]\nwrite_seconds_max = 300")
+    assert loaded(directory, longer).store.write_seconds_max == 300
+    assert loaded(directory, MINIMAL).store.write_seconds_max == 60
+
+
+RETENTION = '[retention]\ndirectory = "archive"\n'
+
+
+def test_retention_is_off_unless_a_directory_is_named(directory: Path) -> None:
+    """With the defaults of the guide if only that is named; the directory need not be there yet."""
+    assert loaded(directory, MINIMAL).retention is None
+    found = loaded(directory, MINIMAL + RETENTION).retention
+    assert found == RetentionConfig(directory / "archive", 90, time(3, 0))
+
+
+@pytest.mark.parametrize(
+    ("setting", "place"),
+    [
+        ('[retention]\nat = "04:00"\n', "retention.directory"),
+        (f"{RETENTION}keep_days = 0\n", "retention.keep_days"),
+        (f"{RETENTION}keep_days = 40000\n", "retention.keep_days"),
+        *(
+            (f'{RETENTION}at = "{at}"\n', "retention.at")
+            for at in (
+                "24:00",
+                "3:00",
+                "03.00",
+                "0300",
+                "03:60",
+                "soon",
+                "\u0660\u0663:\u0660\u0660",
+            )
+        ),
+        (f"{RETENTION}days = 3\n", "retention.days"),
+    ],
+)
+def test_what_retention_cannot_do_is_refused(directory: Path, setting: str, place: str) -> None:
+    """Each with its own place, and nothing else with it."""
+    assert [each for each, _ in told(directory, MINIMAL + setting)] == [place]
 
 
 def test_room_for_less_than_one_body_is_refused(directory: Path) -> None:

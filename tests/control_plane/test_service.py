@@ -28,6 +28,7 @@ from nixfleet_control_plane.service import (
     FLUSH_PORTION,
     AnotherHost,
     ControlPlaneService,
+    running,
     seconds_to_tick,
 )
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
@@ -45,6 +46,7 @@ from nixfleet_proto.wire import AgentEventEnvelope, Dispatch
 from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.kernel.mutator import MutatorClosed, WriteFailed
+from nixfleet_runtime.kernel.write_failures import WriteOverdue
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat
 from nixfleet_state_machine.host.effect import EmitMetric
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
@@ -52,6 +54,7 @@ from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.releases import START, Layout, Publisher
 from tests.engines.shaky_store import HeldUpStore, ShakyStore
 from tests.support.served_control_plane import running_mutator, running_service
+from tests.support.threaded import threaded
 
 pytestmark = pytest.mark.anyio
 
@@ -398,6 +401,25 @@ async def test_a_full_disk_is_told_to_who_asked(store: SqliteStore) -> None:
         shaky.is_full = False
 
         assert await service.next_dispatch("web-01", 0) is not None
+
+
+async def test_a_write_that_outlasts_its_deadline_ends_the_service(store: SqliteStore) -> None:
+    """By the deadline that the service was given: who asked hears that the outcome is not known."""
+    held_up = HeldUpStore(store)
+    with pytest.raises(ExceptionGroup) as ended:
+        await _live_past_its_deadline(held_up)
+    assert ended.group_contains(WriteOverdue)
+
+
+async def _live_past_its_deadline(held_up: HeldUpStore) -> None:
+    async with (
+        threaded(held_up) as behind,
+        running(behind, FakeClock(START), write_seconds_max=SHORT_SECONDS) as service,
+    ):
+        with pytest.raises(WriteFailed, match=r"did not end within 0\.01 s"):
+            await _publish(service)
+        held_up.let_go()
+        await anyio.sleep_forever()
 
 
 async def test_a_message_about_another_host_than_the_authenticated_one_is_refused(

@@ -237,13 +237,16 @@ class Section:
             self.refuse(key, "out of range", _range(1, INTEGER_MAX), str(value))
         return self._kept(key, value)
 
-    def seconds(self, key: str, default: float, *, at_most: float = INTEGER_MAX) -> float:
-        """Return a duration above 0."""
+    def seconds(
+        self, key: str, default: float, *, at_least: float = 0.0, at_most: float = INTEGER_MAX
+    ) -> float:
+        """Return a duration above 0, and not below `at_least`."""
         self._override(key, float)
         value = self._table.number(key, default)
-        if not 0 < value <= at_most:
+        if not (value > 0 and at_least <= value <= at_most):
+            least = f"at least {at_least:g}" if at_least else "more than 0"
             limit = "" if at_most == INTEGER_MAX else f", at most {at_most:g}"
-            self.refuse(key, "out of range", f"more than 0{limit}", f"{value:g}")
+            self.refuse(key, "out of range", f"{least}{limit}", f"{value:g}")
         return self._kept(key, value)
 
     def seconds_or_none(self, key: str, default: float, *, at_most: float | None = None) -> float:

@@ -2,13 +2,18 @@
 
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 from attrs import frozen
 
 from nixfleet_runtime.config.options import Section
 from nixfleet_runtime.config.path_checks import readable_file
 from nixfleet_runtime.documents.problems import quoted
+from nixfleet_runtime.kernel.mutator import WRITE_SECONDS_MAX
 from nixfleet_state_machine.host.effect import LogLevel
+
+WRITE_SECONDS_LEAST: Final = 5.0
+WRITE_SECONDS_MOST: Final = 600.0
 
 
 @frozen
@@ -50,6 +55,19 @@ def read_plain_http(section: Section, key: str, host: str | None, tls_with: str)
         expected = f"a loopback address, {tls_with}, or plain_http_beyond_loopback = true"
         section.refuse(key, "plain HTTP beyond loopback", expected, quoted(host))
     return is_permitted
+
+
+def read_write_seconds(section: Section) -> float:
+    """Return `write_seconds_max`: how long one write may take before the service ends.
+
+    Less than a few seconds would end it on a disk that is merely busy; more than minutes, and hosts have given up.
+    """
+    return section.seconds(
+        "write_seconds_max",
+        WRITE_SECONDS_MAX,
+        at_least=WRITE_SECONDS_LEAST,
+        at_most=WRITE_SECONDS_MOST,
+    )
 
 
 def is_loopback(host: str) -> bool:
