@@ -24,6 +24,7 @@ WORKLOADS = (
     "replay",
     "cold_start",
     "plan",
+    "overview",
     "freeze",
     "growth",
     "log_size",

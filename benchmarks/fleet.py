@@ -19,10 +19,10 @@ from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_proto.codec import encode_fleet, encode_manifest
-from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta, Wave
+from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta, Selector, Wave
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.manifest import HostAssignment, RolloutManifest
+from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_proto.signing import (
     SigningKey,
     artefact_hash,
@@ -44,9 +44,19 @@ def host_names(count: int) -> tuple[str, ...]:
 
 
 def release(
-    hosts: tuple[str, ...], signed_at: datetime | None = None, rollout_id: RolloutId = ROLLOUT
+    hosts: tuple[str, ...],
+    signed_at: datetime | None = None,
+    rollout_id: RolloutId = ROLLOUT,
+    *,
+    waves: int = 1,
+    max_in_flight: int | None = None,
 ) -> ManifestsUpdated:
-    """Return a signed and verified release of one channel with one wave and no budget. signed_at: `None` for now."""
+    """Return a signed and verified release of one channel. signed_at: `None` for now.
+
+    waves: of the same size. max_in_flight: of a budget of all hosts; `None`: there is none.
+    """
+    wave_of = {host: place * waves // len(hosts) for place, host in enumerate(hosts)}
+    in_wave = {wave: [host for host in hosts if wave_of[host] == wave] for wave in range(waves)}
     key, now = SigningKey.generate(), signed_at or CLOCK.now()
     trust = TrustRoot(KeySlot(key.public_key))
     channel = rollout_id.channel
@@ -54,7 +64,9 @@ def release(
         hosts=FrozenMap({host: FleetHost(channel, closure_hash=TARGET) for host in hosts}),
         channels=FrozenMap({channel: FleetChannel("at-once")}),
         rollout_policies=FrozenMap({"at-once": POLICY}),
-        waves=FrozenMap({channel: (Wave(hosts, SOAK_SECONDS // 60),)}),
+        waves=FrozenMap(
+            {channel: tuple(Wave(tuple(its), SOAK_SECONDS // 60) for its in in_wave.values())}
+        ),
         meta=Meta(now),
     )
     fleet_body = encode_fleet(fleet)
@@ -63,10 +75,13 @@ def release(
         channel_ref=rollout_id.channel_ref,
         display_name=rollout_id,
         fleet_resolved_hash=artefact_hash(fleet_body),
-        host_set=tuple(HostAssignment(host, TARGET, 0) for host in hosts),
+        host_set=tuple(HostAssignment(host, TARGET, wave_of[host]) for host in hosts),
         meta=Meta(now),
         rollout_policy=POLICY,
-        wave_soak_minutes=(SOAK_SECONDS // 60,),
+        wave_soak_minutes=(SOAK_SECONDS // 60,) * waves,
+        disruption_budgets=()
+        if max_in_flight is None
+        else (ManifestBudget(Selector(all=True), hosts, max_in_flight),),
     )
     signed = sign_artefact(fleet_body, key), sign_artefact(encode_manifest(manifest), key)
     return ManifestsUpdated(

@@ -177,6 +177,13 @@ class RolloutTerms:
         """Return the hosts whose target is `closure`."""
         return self._hosts_of_closure.get(closure, ())
 
+    @cached_property
+    def hosts_in_order(self) -> tuple[str, ...]:
+        """All hosts, by wave and then by name; those in no wave come last. Sorted at the first call."""
+        after_all = len(self.wave_soak_minutes)
+        wave_of = self.wave_of
+        return tuple(sorted(self.targets, key=lambda host: (wave_of.get(host, after_all), host)))
+
     @property
     def closures(self) -> Collection[str]:
         """The closures that hosts are to run, each once."""

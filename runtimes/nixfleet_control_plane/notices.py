@@ -50,6 +50,11 @@ class Notices:
         return self._hosts.get(hostname, ())
 
     @property
+    def acting_refusals(self) -> Mapping[str, tuple[ActingRefusal, ...]]:
+        """What agents do not act on, by host."""
+        return self._hosts
+
+    @property
     def refusing_hosts(self) -> int:
         """The number of hosts that refuse something."""
         return len(self._hosts)

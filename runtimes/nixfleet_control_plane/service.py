@@ -7,7 +7,16 @@ Source: docs/spec/runtimes.md, Control plane; docs/spec/wire.md, GET /v1/agent/d
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, assert_never
@@ -18,6 +27,7 @@ from attrs import evolve
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.fact_intake import STOPPED_BY
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck, GuardedRollout
+from nixfleet_control_plane.engine.state import LoadedManifest
 from nixfleet_control_plane.engine.warrants import HostRecall, RelayedWarrant
 from nixfleet_control_plane.feed import Feed
 from nixfleet_control_plane.history.loading import loaded_state
@@ -61,12 +71,14 @@ from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrollmentObj
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.notices import Notices
+from nixfleet_control_plane.overview.fleet_lists import Item
 from nixfleet_control_plane.overview.needs import FleetNotices
+from nixfleet_control_plane.store.queries import Quarantined, Waiting
 from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.wakers import Wakers
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.drafting import maker
-from nixfleet_proto.enrollment import EnrollRequest
+from nixfleet_proto.enrollment import BootstrapNonce, EnrollRequest
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.frozen_map import FrozenMap
@@ -75,7 +87,9 @@ from nixfleet_proto.signing import CLOCK_SKEW
 from nixfleet_proto.steering.approval import SignedApproval
 from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
-from nixfleet_runtime.http.listings import ChannelInForce, ReleaseStanding
+from nixfleet_runtime.http.fleet_pages import ListedQuarantine, ListedRefusal
+from nixfleet_runtime.http.host_pages import HostRecordPage
+from nixfleet_runtime.http.listings import ChannelInForce, ListedRow, ReleaseStanding
 from nixfleet_runtime.http.overview import Asker, FleetCounts, Overview
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import (
@@ -96,6 +110,7 @@ from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.holds.hold import Hold
+from nixfleet_state_machine.planner.host_status import HostInRollout
 from nixfleet_state_machine.planner.pace.status import BudgetStatus, Shortage
 from nixfleet_state_machine.planner.rollout_status import WaveStatus
 from nixfleet_state_machine.rollout.event import Stage
@@ -268,6 +283,41 @@ class ControlPlaneService:
     def shown_rollouts(self) -> Collection[RolloutId]:
         """Return the ids of the rollouts that an overview can show: those that are not pruned."""
         return self._engine.shown_rollouts()
+
+    def quarantines(self, stored: Iterable[Quarantined]) -> Iterator[Item[ListedQuarantine]]:
+        """Yield the closures that are barred from channels. stored: as the store has them."""
+        return self._engine.quarantines(stored)
+
+    def refusals(self) -> Iterator[Item[ListedRefusal]]:
+        """Yield what is refused now: artefacts, what agents do not act on, events of hosts."""
+        return self._engine.refusals(self.notices.refused_artefacts, self.notices.acting_refusals)
+
+    def awaited_tokens(self) -> Sequence[BootstrapNonce]:
+        """Return the listed tokens that are not used and have not expired."""
+        return self._engine.awaited_tokens(self.now())
+
+    def rollouts_with(self, hostname: str) -> tuple[RolloutId, ...]:
+        """Return the rollouts that are served and have a record of the host. O(rollouts)."""
+        return self._engine.rollouts_with(hostname)
+
+    def manifest_in_use(self, rollout_id: RolloutId) -> LoadedManifest | None:
+        """Return the manifest that a rollout runs under; `None`: it is pruned, unknown, or lost its manifest."""
+        return self._engine.manifest_in_use(rollout_id)
+
+    def map_columns(self, rollout_id: RolloutId, hosts: Sequence[str]) -> tuple[str, str]:
+        """Return the states and the standings of hosts of a rollout, a digit for each. Empty: it is pruned."""
+        return self._engine.map_columns(rollout_id, hosts)
+
+    def host_record_page(
+        self,
+        hostname: str,
+        status: HostInRollout,
+        waiting: Sequence[Waiting],
+        facts: Sequence[AgentEvent],
+        rows: tuple[ListedRow, ...],
+    ) -> HostRecordPage | None:
+        """Return a host in one rollout; `None`: it has no record there any more. See `host_record_page`."""
+        return self._engine.host_record_page(hostname, status, waiting, facts, rows)
 
     def overview(self, you: Operator, silent: int, rollout_id: RolloutId | None = None) -> Overview:
         """Return how the fleet stands, as of the last committed row, for `you` to see.

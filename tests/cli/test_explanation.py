@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 from attrs import evolve
 
-from nixfleet_cli.shared.explanation import explanation_lines
 from nixfleet_cli.shared.output import shown_time
+from nixfleet_control_plane.overview.explanation import explanation_lines
 from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline

@@ -10,7 +10,7 @@ CREATED = int(NOW.timestamp())
 
 def test_the_last_request_of_a_host_says_how_far_its_clock_is_off() -> None:
     """Ahead is positive, behind negative; a host that was not heard has none."""
-    contacts = Contacts()
+    contacts = Contacts(NOW)
     contacts.heard("web-01", CREATED - 7, NOW)
     contacts.heard("web-01", CREATED + 3, NOW)
     contacts.heard("web-02", CREATED - 9, NOW)
@@ -21,7 +21,7 @@ def test_the_last_request_of_a_host_says_how_far_its_clock_is_off() -> None:
 
 def test_the_worst_clock_is_that_of_a_host_heard_recently() -> None:
     """A host that was switched off long ago does not hold an alarm up."""
-    contacts = Contacts()
+    contacts = Contacts(NOW)
     assert contacts.skew_seconds_max(NOW) == 0
     contacts.heard("web-01", CREATED - 50, NOW)
     contacts.heard("web-02", CREATED + 4, NOW + timedelta(minutes=1))
@@ -33,7 +33,7 @@ def test_the_worst_clock_is_that_of_a_host_heard_recently() -> None:
 
 def test_hosts_that_were_not_heard_for_three_minutes_are_counted_as_silent() -> None:
     """To the minute; one that is heard again is silent no more, however long it was."""
-    contacts = Contacts()
+    contacts = Contacts(NOW)
     assert contacts.silent(NOW) == 0
     for name in ("web-01", "web-02"):
         contacts.heard(name, CREATED, NOW)

@@ -31,6 +31,8 @@ QUESTIONS: dict[str, Callable[[Queries], Awaitable[object]]] = {
     "a page of the log": lambda it: it.log_rows(ROLLOUT, after_seq=3, limit=5),
     "a page of the whole log": lambda it: it.log_rows(None, after_seq=3, limit=5),
     "a host that left": lambda it: it.left_at(ROLLOUT, "web-01"),
+    "rows about a host": lambda it: it.host_rows(ROLLOUT, "web-01", limit=7),
+    "why a host waits": lambda it: it.waiting_of("web-02"),
     "commands": lambda it: it.last_commands(1_000),
     "commands of the last rows": lambda it: it.last_commands(10),
     "refused artefacts": lambda it: it.refused_artefacts(),

@@ -8,6 +8,12 @@ from collections.abc import Iterator
 
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.engine.wait_groups import group_of
+from nixfleet_control_plane.overview.host_map import (
+    STANDING_NAMES,
+    STATE_NAMES,
+    columns,
+    map_waves,
+)
 from nixfleet_control_plane.overview.tallies import grouped, in_flight
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import Standing
@@ -15,7 +21,11 @@ from nixfleet_state_machine.rollout.state import Standing
 
 def overview_differences(state: State) -> list[str]:
     """Return where the kept counts of open rollouts differ from a walk over their hosts, in words."""
-    return [*_group_differences(state), *_wait_differences(state)]
+    return [
+        *_group_differences(state),
+        *_wait_differences(state),
+        *_map_differences(state),
+    ]
 
 
 def _group_differences(state: State) -> Iterator[str]:
@@ -56,3 +66,23 @@ def _wait_differences(state: State) -> Iterator[str]:
     }
     if kept != walked:
         yield f"waits: kept {kept}, walked {dict(walked)}"
+
+
+def _map_differences(state: State) -> Iterator[str]:
+    view = state.view
+    for rollout_id in view.open_rollouts:
+        terms, record = view.terms(rollout_id), view.rollout(rollout_id)
+        states, standings = columns(view, rollout_id, terms.hosts_in_order)
+        shown = {
+            host: (STATE_NAMES[int(one)], STANDING_NAMES[int(other)])
+            for host, one, other in zip(terms.hosts_in_order, states, standings, strict=True)
+        }
+        walked = {
+            host.hostname: (host.state.value, record.standing_of(host.hostname).value)
+            for host in view.hosts_of(rollout_id)
+        }
+        if shown != walked:
+            yield f"{rollout_id}: map {shown}, walked {walked}"
+        waves = [wave.wave for wave in map_waves(terms) for _ in range(wave.hosts)]
+        if waves != [terms.wave_of.get(host) for host in terms.hosts_in_order]:
+            yield f"{rollout_id}: waves of the map are {waves}"

@@ -24,9 +24,9 @@ from nixfleet_cli.commands.steering.session import (
 )
 from nixfleet_cli.commands.steering.warrants import warrants
 from nixfleet_cli.shared.commands import group
-from nixfleet_cli.shared.explanation import clock_words, explanation_lines
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Row, shown_time
+from nixfleet_control_plane.overview.explanation import clock_words, explanation_lines
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.fact_words import short

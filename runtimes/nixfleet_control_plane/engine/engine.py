@@ -6,7 +6,7 @@ Source: docs/spec/runtimes.md, Control plane.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from itertools import islice
 from typing import Final, assert_never, cast
@@ -51,7 +51,7 @@ from nixfleet_control_plane.engine.rollout_course import (
     pass_time,
     resume,
 )
-from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.engine.state import LoadedManifest, State
 from nixfleet_control_plane.engine.warrants import (
     HostRecall,
     RelayedWarrant,
@@ -115,18 +115,27 @@ from nixfleet_control_plane.messages.log_entry import (
     Planned,
 )
 from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.overview.fleet_lists import Item, quarantines, refusals
+from nixfleet_control_plane.overview.host_map import columns
 from nixfleet_control_plane.overview.needs import FleetNotices, fleet_needs
+from nixfleet_control_plane.overview.one_host import host_record_page
 from nixfleet_control_plane.overview.rollouts import rollout_overviews
+from nixfleet_control_plane.store.queries import Quarantined, Waiting
+from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec.warrant import decode_signed_warrant
-from nixfleet_proto.enrollment import EnrollRequest
+from nixfleet_proto.enrollment import BootstrapNonce, EnrollRequest
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
 from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime.http.fleet_pages import ListedQuarantine, ListedRefusal
+from nixfleet_runtime.http.host_pages import HostRecordPage
+from nixfleet_runtime.http.listings import ListedRow, RefusedArtefact
 from nixfleet_runtime.http.overview import Need, RolloutOverview
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.transport import (
+    ActingRefusal,
     Heartbeat,
     HeartbeatReply,
     ReplayFrom,
@@ -144,7 +153,7 @@ from nixfleet_state_machine.planner.errors import UnknownHost, UnknownRollout
 from nixfleet_state_machine.planner.gates import Planning, first_block
 from nixfleet_state_machine.planner.holds.calendar import Zones
 from nixfleet_state_machine.planner.holds.hold import Hold
-from nixfleet_state_machine.planner.host_status import host_status
+from nixfleet_state_machine.planner.host_status import HostInRollout, host_status
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.pace.status import (
     BudgetStatus,
@@ -317,6 +326,59 @@ class ControlPlaneEngine:
     def shown_rollouts(self) -> Collection[RolloutId]:
         """Return the ids of the rollouts that an overview can show: those that are not pruned. O(rollouts)."""
         return {*self._state.view.open_rollouts, *self._state.lost}
+
+    def quarantines(self, stored: Iterable[Quarantined]) -> Iterator[Item[ListedQuarantine]]:
+        """Yield the closures that are barred from channels. stored: as the store has them."""
+        return quarantines(self._state, stored)
+
+    def refusals(
+        self,
+        artefacts: Iterable[RefusedArtefact],
+        acting: Mapping[str, Collection[ActingRefusal]],
+    ) -> Iterator[Item[ListedRefusal]]:
+        """Yield what is refused now: artefacts, what agents do not act on, events of hosts."""
+        return refusals(self._state, artefacts, acting)
+
+    def awaited_tokens(self, now: datetime) -> Sequence[BootstrapNonce]:
+        """Return the listed tokens that are not used and have not expired."""
+        identities = self._state.identities
+        listed = identities.nonces.get()
+        return [
+            nonce
+            for nonce in (() if listed is None else listed.nonces)
+            if nonce.nonce not in identities.used_nonces and nonce.expires_at > now
+        ]
+
+    def rollouts_with(self, hostname: str) -> tuple[RolloutId, ...]:
+        """Return the rollouts that are served and have a record of the host. O(rollouts)."""
+        view = self._state.view
+        return tuple(it for it in view.rollouts_with(hostname) if self._is_served(it))
+
+    def manifest_in_use(self, rollout_id: RolloutId) -> LoadedManifest | None:
+        """Return the manifest that a rollout runs under; `None`: it is pruned, unknown, or lost its manifest."""
+        state = self._state
+        return state.manifests.get(rollout_id) if rollout_id in state.view.open_rollouts else None
+
+    def map_columns(self, rollout_id: RolloutId, hosts: Sequence[str]) -> tuple[str, str]:
+        """Return the states and the standings of hosts of a rollout, a digit for each. Empty: it is pruned."""
+        try:
+            return columns(self._state.view, rollout_id, hosts)
+        except UnknownRollout:
+            return "", ""
+
+    def host_record_page(
+        self,
+        hostname: str,
+        status: HostInRollout,
+        waiting: Sequence[Waiting],
+        facts: Sequence[AgentEvent],
+        rows: tuple[ListedRow, ...],
+    ) -> HostRecordPage | None:
+        """Return a host in one rollout; `None`: it has no record there any more. See `host_record_page`."""
+        record = self._state.view.host(status.rollout_id, hostname)
+        if record is None:
+            return None
+        return host_record_page(self._state, status, record, waiting, facts, rows)
 
     def fleet_needs(self, notices: FleetNotices) -> tuple[Need, ...]:
         """Return what a person is needed for that is about no rollout."""

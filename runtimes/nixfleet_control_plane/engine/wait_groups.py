@@ -69,6 +69,12 @@ class WaitGroups:
         if not groups:
             self._rollouts.discard(deferral.rollout_id)
 
+    def hosts_in(self, group: WaitGroup) -> int:
+        """Return how many hosts are in a group."""
+        groups = self._rollouts.get(group.rollout_id)
+        known = None if groups is None else groups.get(group)
+        return 0 if known is None else known.hosts
+
     def of(self, rollout_id: RolloutId) -> Iterator[tuple[WaitGroup, WaitCount]]:
         """Yield the groups of a rollout, in no particular order."""
         yield from self._rollouts.get(rollout_id, {}).items()

@@ -31,7 +31,9 @@ from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.openapi import openapi_document
 from nixfleet_control_plane.http.routes.agent import AGENT_CALLS, AgentRoutes
 from nixfleet_control_plane.http.routes.enrollment import ENROLLMENT_CALLS, EnrollmentRoutes
+from nixfleet_control_plane.http.routes.fleet import FLEET_CALLS, FleetRoutes
 from nixfleet_control_plane.http.routes.forecasts import FORECAST_CALLS, ForecastRoutes
+from nixfleet_control_plane.http.routes.hosts import HOST_CALLS, HostRoutes
 from nixfleet_control_plane.http.routes.log import LOG_CALLS, LogRoutes
 from nixfleet_control_plane.http.routes.open import OPEN_CALLS, OpenRoutes
 from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, OperatorRoutes
@@ -55,6 +57,8 @@ ALL_CALLS: Final[tuple[Call[Any], ...]] = (
     *ENROLLMENT_CALLS,
     *AGENT_CALLS,
     *OPERATOR_CALLS,
+    *HOST_CALLS,
+    *FLEET_CALLS,
     *OVERVIEW_CALLS,
     *LOG_CALLS,
     *FORECAST_CALLS,
@@ -90,7 +94,7 @@ def make_app(
     adds. forecaster: gives forecasts.
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
-    contacts = Contacts()
+    contacts = Contacts(clock.now())
     since = signed_since or clock.now()
     nonces = NonceMemory(FRESH_SECONDS, since)
     authenticator = Authenticator(
@@ -121,6 +125,8 @@ def make_app(
     )
     agents = AgentRoutes(service, authenticator, pollers)
     enrollments = EnrollmentRoutes(service, authenticator)
+    fleet = FleetRoutes(service, authenticator, queries, contacts)
+    hosts = HostRoutes(service, authenticator, queries, contacts)
     operators = OperatorRoutes(service, authenticator, queries, contacts)
     overviews = OverviewRoutes(service, authenticator, queries, contacts)
     log = LogRoutes(service, authenticator, queries, viewers)
@@ -142,6 +148,8 @@ def make_app(
             *_routes(OPEN_CALLS, open_routes),
             *_routes(ENROLLMENT_CALLS, enrollments),
             *_routes(OPERATOR_CALLS, operators),
+            *_routes(HOST_CALLS, hosts),
+            *_routes(FLEET_CALLS, fleet),
             *_routes(OVERVIEW_CALLS, overviews),
             *_routes(LOG_CALLS, log),
             *_routes(FORECAST_CALLS, forecasts),

@@ -29,9 +29,10 @@ class Contact:
 
 
 class Contacts:
-    """The last request of each host."""
+    """The last request of each host. since: when the first one could have come."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: datetime) -> None:
+        self.since = since
         self._last: dict[str, Contact] = {}
         # Hosts by the minute of their last request, and by how far their clocks were off: what is asked of all walks
         # over minutes and seconds, of which a signature allows few, and not over hosts.
@@ -49,6 +50,11 @@ class Contacts:
     def last(self, hostname: str) -> Contact | None:
         """Return the last request of `hostname`; `None` if there was none since the start."""
         return self._last.get(hostname)
+
+    def is_silent(self, hostname: str, now: datetime) -> bool:
+        """Return whether the host was not heard of for SILENT_AFTER; one that never was counts from the start."""
+        contact = self._last.get(hostname)
+        return now - (self.since if contact is None else contact.at) > SILENT_AFTER
 
     def silent(self, now: datetime) -> int:
         """Return how many hosts were heard since the start, but not for SILENT_AFTER, to the minute. O(1).
@@ -79,3 +85,10 @@ class Contacts:
 
 def _minute(at: datetime) -> int:
     return int(at.timestamp()) // 60
+
+
+def heard(contact: Contact | None) -> tuple[datetime | None, int | None, int | None]:
+    """Return when it was, and how far the clock was ahead and behind; `None`: it is not known."""
+    if contact is None:
+        return None, None, None
+    return contact.at, max(contact.skew_seconds, 0), max(-contact.skew_seconds, 0)

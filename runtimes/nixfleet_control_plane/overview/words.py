@@ -13,6 +13,11 @@ def minute(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def shown_time(at: datetime) -> str:
+    """Return a time to the second, in UTC: `2026-05-16 01:00:00Z`."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
 def percent_of(done: int, total: int) -> int:
     """Return how many of a hundred are done, rounded down: 100 only when all are, and of none."""
     return done * 100 // total if total else 100

@@ -69,6 +69,16 @@ class MirroredQueries:
         """As `Queries.log_rows`."""
         return await (await self._current()).log_rows(rollout_id, after_seq=after_seq, limit=limit)
 
+    async def host_rows(
+        self, rollout_id: RolloutId, hostname: str, *, limit: int
+    ) -> tuple[LogRow, ...]:
+        """As `Queries.host_rows`."""
+        return await (await self._current()).host_rows(rollout_id, hostname, limit=limit)
+
+    async def waiting_of(self, hostname: str) -> tuple[Waiting, ...]:
+        """As `Queries.waiting_of`."""
+        return await (await self._current()).waiting_of(hostname)
+
     async def left_at(self, rollout_id: RolloutId, hostname: str) -> datetime | None:
         """As `Queries.left_at`."""
         return await (await self._current()).left_at(rollout_id, hostname)

@@ -59,6 +59,16 @@ class Queries(Protocol):
         """Return up to `limit` log rows after `after_seq`, oldest first; of one rollout, if it is given."""
         ...
 
+    async def host_rows(
+        self, rollout_id: RolloutId, hostname: str, *, limit: int
+    ) -> tuple[LogRow, ...]:
+        """Return the latest log rows about a host in a rollout, the newest first. Rows of long ago may be left out."""
+        ...
+
+    async def waiting_of(self, hostname: str) -> tuple[Waiting, ...]:
+        """Return why a host is held, by rollout, and since when; nothing for one that is not."""
+        ...
+
     async def left_at(self, rollout_id: RolloutId, hostname: str) -> datetime | None:
         """Return when the host left the rollout for the last time; `None` if no row says so."""
         ...

@@ -94,6 +94,16 @@ class SqliteQueries:
         found = queries.log_rows_query(rollout_id, after_seq=after_seq, limit=limit)
         return await self._answer(found)
 
+    async def host_rows(
+        self, rollout_id: RolloutId, hostname: str, *, limit: int
+    ) -> tuple[LogRow, ...]:
+        """Return the latest log rows about a host in a rollout, the newest first. Rows of long ago may be left out."""
+        return await self._answer(queries.host_rows_query(rollout_id, hostname, limit=limit))
+
+    async def waiting_of(self, hostname: str) -> tuple[Waiting, ...]:
+        """Return why a host is held, by rollout, and since when; nothing for one that is not."""
+        return await self._answer(queries.waiting_of_query(hostname))
+
     async def left_at(self, rollout_id: RolloutId, hostname: str) -> datetime | None:
         """Return when the host left the rollout for the last time; `None` if no row says so."""
         return await self._answer(queries.left_at_query(rollout_id, hostname))

@@ -32,6 +32,8 @@ from nixfleet_state_machine.rollout.state import RolloutRecord
 
 ALL: Final = -1
 """`LIMIT -1` in SQLite: no limit."""
+ROWS_SEARCHED_MAX: Final = 200_000
+"""So many rows are looked through for those of one host: about half a second."""
 T_co = TypeVar("T_co", covariant=True)
 _Rows: TypeAlias = Iterable[Any]
 
@@ -157,6 +159,16 @@ def _waiting(rows: _Rows) -> tuple[Waiting, ...]:
     )
 
 
+def waiting_of_query(hostname: str) -> Query[tuple[Waiting, ...]]:
+    """Return why a host is held, by rollout, and since when; nothing for one that is not."""
+    return Query(
+        "SELECT hostname, rollout_id, gate, reason, since FROM deferrals"
+        " WHERE hostname = ? ORDER BY rollout_id",
+        (hostname,),
+        _waiting,
+    )
+
+
 def log_entries(
     connection: sqlite3.Connection,
     *,
@@ -261,6 +273,19 @@ def log_rows_query(
         f"SELECT {READ_COLUMNS} FROM event_log WHERE {of_rollout}seq >= max(?, {LOG_BEGINS_AT})"
         " ORDER BY seq LIMIT ?",
         (*about, after_seq + 1, limit),
+        _log_rows,
+    )
+
+
+def host_rows_query(rollout_id: str, hostname: str, *, limit: int) -> Query[tuple[LogRow, ...]]:
+    """The latest rows about a host in a rollout, the newest first, of the last `ROWS_SEARCHED_MAX` of the log.
+
+    The log has no index by host, which every row would pay for: the rows of the rollout are read backwards.
+    """
+    return Query(
+        f"SELECT {READ_COLUMNS} FROM event_log WHERE rollout_id = ? AND host_id = ?"
+        " AND seq > (SELECT max(seq) - ? FROM event_log) ORDER BY seq DESC LIMIT ?",
+        (rollout_id, hostname, ROWS_SEARCHED_MAX, limit),
         _log_rows,
     )
 

@@ -5,12 +5,10 @@ and logged with the operator's name.
 Source: docs/spec/wire.md, Operator calls.
 """
 
-from collections.abc import Callable, Collection
-from datetime import datetime
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias, TypeVar
 
-import anyio.to_thread
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,11 +16,11 @@ from nixfleet_control_plane.history.line_types import AsksApproval
 from nixfleet_control_plane.http.answers import bytes_answer, malformed, no_content, refusal
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller, Endpoint
-from nixfleet_control_plane.http.contacts import Contact, Contacts
+from nixfleet_control_plane.http.contacts import Contact, Contacts, heard
 from nixfleet_control_plane.http.listed_lines import asks_approval, listed_lines
 from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, place_text
 from nixfleet_control_plane.http.routes.approvals import require_own
-from nixfleet_control_plane.http.routes.warrants import listed_recall, listed_warrant
+from nixfleet_control_plane.http.routes.warrants import listed_warrant
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
     ClearRollout,
@@ -50,7 +48,6 @@ from nixfleet_proto.codec.warrant import encode_signed_warrant
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.trust import OperatorRole
-from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.approvals import APPROVAL_TAKEN, SIGNED_APPROVAL, ApprovalTaken
 from nixfleet_runtime.http.commands import (
@@ -66,7 +63,6 @@ from nixfleet_runtime.http.commands import (
 from nixfleet_runtime.http.listings import (
     DEFERRAL_PAGE,
     HOLD_LIST,
-    HOST_EXPLAINED,
     HOST_PAGE,
     LOG_PAGE,
     PAGE_LENGTH_MAX,
@@ -75,12 +71,8 @@ from nixfleet_runtime.http.listings import (
     ROLLOUT_PAGE,
     WARRANT_LIST,
     DeferralPage,
-    ExplainedRollout,
-    HoldingGate,
     HoldList,
-    HostExplained,
     HostPage,
-    LeftRollout,
     ListedDeferral,
     ListedHold,
     ListedHost,
@@ -89,11 +81,9 @@ from nixfleet_runtime.http.listings import (
     LogPage,
     RefusedEnrollments,
     RolloutPage,
-    StatusInRollout,
-    WaitingEvent,
     WarrantList,
 )
-from nixfleet_runtime.transport import ActingRefusal, EventEarly
+from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.holds.hold import Hold
@@ -104,7 +94,6 @@ from nixfleet_state_machine.planner.holds.scope import (
     RolloutScope,
     parse_scope,
 )
-from nixfleet_state_machine.planner.host_status import HostInFleet, HostInRollout
 from nixfleet_state_machine.planner.rollout_status import standing_counts
 from nixfleet_state_machine.rollout.state import Drift, RolloutRecord, Standing
 
@@ -119,7 +108,6 @@ class OperatorRoutes:
     authenticator: Authenticator
     queries: Queries
     contacts: Contacts
-    _comparing: anyio.CapacityLimiter = field(factory=lambda: anyio.CapacityLimiter(4))
 
     # Lists.
 
@@ -170,29 +158,6 @@ class OperatorRoutes:
             evolve(it, until=until_of(it.rollout_id, it.hostname, it.gate)) for it in page.deferrals
         )
         return _shown(DEFERRAL_PAGE, evolve(page, deferrals=tuple(deferrals)))
-
-    async def explain(self, request: Request) -> Response:
-        """Where a host stands, what it waits for, and until when."""
-        await self.authenticator.operator(request, OperatorRole.READ)
-        hostname: str = request.path_params["hostname"]
-        explanation = await self.service.explain(hostname)
-        if explanation.status is None:
-            # A large fleet has many names to compare with.
-            meant = await anyio.to_thread.run_sync(
-                _unknown_host, hostname, explanation.known, limiter=self._comparing
-            )
-            raise refusal("host-unknown", "The host is unknown", 404, meant)
-        refusals = self.service.notices.refusals_of(hostname)
-        explained = _explained(explanation.status, explanation.early, self.contacts.last(hostname))
-        left = await self._left(hostname, explanation.status.left)
-        recalls = tuple(map(listed_recall, self.service.recalls_of(hostname)))
-        return _shown(
-            HOST_EXPLAINED, evolve(explained, refusals=refusals, left=left, recalls=recalls)
-        )
-
-    async def _left(self, hostname: str, left: tuple[RolloutId, ...]) -> tuple[LeftRollout, ...]:
-        """The record of a rollout says that a host left, and its log when. Nearly no host did."""
-        return tuple([LeftRollout(id_, await self.queries.left_at(id_, hostname)) for id_ in left])
 
     async def releases(self, request: Request) -> Response:
         """What is in force for each channel and until when, and which artefacts are refused."""
@@ -402,16 +367,6 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
     _list(paths.DEFERRALS, OperatorRoutes.deferrals, DEFERRAL_PAGE, AFTER),
     Call(
         "GET",
-        paths.HOSTS + "/{hostname}/explain",
-        OperatorRoutes.explain,
-        Caller.READER,
-        (
-            Answer(200, "where it stands, and the holding gates, by rollout", HOST_EXPLAINED),
-            Answer(404, "no fleet in force and no open rollout names this host"),
-        ),
-    ),
-    Call(
-        "GET",
         paths.RELEASES,
         OperatorRoutes.releases,
         Caller.READER,
@@ -477,12 +432,6 @@ def _hold(hold: Hold) -> ListedHold:
     return ListedHold(str(hold.scope), str(hold.source), hold.reason, hold.since, hold.until)
 
 
-def _unknown_host(hostname: str, known: Collection[str]) -> str:
-    if not known:
-        return f"no host {hostname!r} is known: nothing is in force, and no rollout is open"
-    return str(unknown("", "host", hostname, known))
-
-
 def _shown(coder: Coder[T], value: T) -> Response:
     return bytes_answer(coder.encode(value), "application/json")
 
@@ -542,18 +491,11 @@ def _host(
         record.last_event_seq,
         record.current_closure,
         next(here, None),
-        *_heard(contact),
+        *heard(contact),
         standing,
         record.attempt,
         None if drift is None else drift.running,
     )
-
-
-def _heard(contact: Contact | None) -> tuple[datetime | None, int | None, int | None]:
-    """When it was, and how far the clock was ahead and behind."""
-    if contact is None:
-        return None, None, None
-    return contact.at, max(contact.skew_seconds, 0), max(-contact.skew_seconds, 0)
 
 
 def _deferral_page(rows: tuple[Waiting, ...], limit: int) -> DeferralPage:
@@ -569,46 +511,6 @@ def _deferral(row: Waiting) -> ListedDeferral:
 
 def _place(item: ListedHost | ListedDeferral) -> str:
     return place_text(item.rollout_id, item.hostname)
-
-
-def _explained(
-    status: HostInFleet, early: tuple[EventEarly, ...], contact: Contact | None
-) -> HostExplained:
-    return HostExplained(
-        status.hostname,
-        tuple(map(_explained_rollout, status.rollouts)),
-        (),
-        tuple(WaitingEvent(each.rollout_id, each.seq, each.reason) for each in early),
-        *_heard(contact),
-        channel=status.channel,
-        outside=status.outside,
-    )
-
-
-def _explained_rollout(it: HostInRollout) -> ExplainedRollout:
-    return ExplainedRollout(
-        it.rollout_id,
-        tuple(
-            HoldingGate(block.gate, block.reason, block.detail, block.until) for block in it.gates
-        ),
-        StatusInRollout(
-            rollout_state=it.rollout_state,
-            state=it.state,
-            standing=it.standing,
-            attempt=it.attempt,
-            attempts=it.attempts,
-            last_wave=it.last_wave,
-            waits_for=it.waits_for,
-            is_overdue=it.is_overdue,
-            wave=it.wave,
-            since=it.since,
-            deadline=it.deadline,
-            soak_ends_at=it.soak_ends_at,
-            retry_at=it.retry_at,
-            until=it.until,
-            drift=it.drift,
-        ),
-    )
 
 
 def _log_page(rows: tuple[LogRow, ...], limit: int, asks: AsksApproval) -> LogPage:

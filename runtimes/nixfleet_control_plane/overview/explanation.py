@@ -1,9 +1,9 @@
-"""What `nixfleet operator explain` prints: where a host stands, what it waits for, and until when. Text only."""
+"""Where a host stands, what it waits for, and until when, in lines: for `nixfleet operator explain` and for screens."""
 
 from collections.abc import Iterator
 from typing import assert_never
 
-from nixfleet_cli.shared.output import shown_time
+from nixfleet_control_plane.overview.words import shown_time
 from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.policy import AtDeadline
 from nixfleet_proto.steering.warrant import RecallStep
