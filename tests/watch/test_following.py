@@ -16,12 +16,16 @@ from nixfleet_cli.watch.following import (
     Look,
     follow,
 )
+from nixfleet_cli.watch.hosts import HOSTS_MAX
 from nixfleet_cli.watch.watched import Watched
 from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.forecasts import FORECAST, Forecast
+from nixfleet_runtime.http.host_pages import HOST_MAP, HostMap, MapWave
 from nixfleet_runtime.http.listings import FEED_PAGE, FeedPage, ListedRow
 from nixfleet_runtime.http.overview import OVERVIEW, Course, Overview
+from nixfleet_state_machine.host.state import HostState
 from tests.watch.samples import NOW, line, overview, rollout
 
 pytestmark = pytest.mark.anyio
@@ -35,15 +39,18 @@ DONE = overview(rollout(Course.COMPLETE), head=9)
 class Answers:
     """A control plane that gives these answers, one after the other, and notes what it was asked.
 
-    forecast: its answer to that question, which is not among the others.
+    forecast: its answer to that question, which is not among the others, nor are those about hosts.
     """
 
     left: list[Overview | FeedPage | Exception]
     forecast: Forecast | Exception = Refused("forecasts are off", "forecast-off")
     asked: list[str] = Factory(list[str])
     forecasts_asked: int = 0
+    maps_asked: list[str] = Factory(list[str])
 
     async def read(self, path: str, coder: Coder[T]) -> T:
+        if path.endswith("/hosts") or "/hosts?" in path:
+            return coder.decode(HOST_MAP.encode(self.host_map(path)))
         if path == paths.FORECAST:
             self.forecasts_asked += 1
             if isinstance(self.forecast, Exception):
@@ -55,6 +62,16 @@ class Answers:
             raise answer
         body = FEED_PAGE.encode(answer) if isinstance(answer, FeedPage) else OVERVIEW.encode(answer)
         return coder.decode(body)
+
+    def host_map(self, path: str) -> HostMap:
+        """Two hosts, named unless the asker has their names; the first one moves on with every question."""
+        self.maps_asked.append(path)
+        names = None if path.endswith("?members=abc") else ("db-1", "web-01")
+        states = f"{len(self.maps_asked)}0"
+        waves = (MapWave(2, 0),)
+        return HostMap(
+            RolloutId("stable@r2"), 7, "abc", tuple(HostState), (), waves, states, "00", names
+        )
 
 
 @define
@@ -176,6 +193,22 @@ async def test_a_control_plane_that_makes_no_forecast_is_followed_without() -> N
         [GOING, page(seen=8), DONE], forecast=Unusable("none at the moment")
     )
     assert [look.forecast for look in shown.looks] == [None, None]
+
+
+async def test_hosts_are_asked_for_with_their_names_once() -> None:
+    shown, control_plane, _ = await followed([GOING, page(seen=8), GOING, page(seen=9), DONE])
+    assert control_plane.maps_asked == [
+        "/v1/rollouts/stable@r2/hosts",
+        *["/v1/rollouts/stable@r2/hosts?members=abc"] * 2,
+    ]
+    first, second, third = (look.hosts[RolloutId("stable@r2")][0] for look in shown.looks)
+    assert [first.name, second.name, third.name] == ["db-1"] * 3
+    assert len({first.state, second.state, third.state}) == 3
+
+
+async def test_hosts_of_a_great_rollout_are_not_asked_for() -> None:
+    _, control_plane, _ = await followed([overview(rollout(Course.COMPLETE, hosts=HOSTS_MAX + 1))])
+    assert control_plane.maps_asked == []
 
 
 async def test_a_refusal_ends_the_watch() -> None:

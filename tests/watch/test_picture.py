@@ -1,5 +1,6 @@
 """The picture of a rollout in a terminal: what is on it, what is cut, and that no text gets through raw."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nixfleet_cli.watch.following import Look
-from nixfleet_cli.watch.picture import ago, picture
+from nixfleet_cli.watch.hosts import NamedHost
+from nixfleet_cli.watch.picture import Size, ago, picture
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.http.forecasts import Forecast, RolloutForecast, SlowHost, Span
 from nixfleet_runtime.http.listings import ListedRow
@@ -17,12 +19,15 @@ from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.watch.samples import NOW, line, need, overview, rollout, wave
 
+R2 = RolloutId("stable@r2")
+
 
 def drawn(
     answer: Overview,
     *lines: ListedRow,
     silence: str | None = None,
     forecast: Forecast | None = None,
+    hosts: Mapping[RolloutId, tuple[NamedHost, ...]] | None = None,
     height: int = 40,
     width: int = 100,
 ) -> list[str]:
@@ -30,7 +35,13 @@ def drawn(
     console = Console(width=width, height=height, color_system=None, force_terminal=True)
     with console.capture() as capture:
         console.print(
-            picture(Look(answer, answer.head, forecast=forecast), lines, NOW, silence, height)
+            picture(
+                Look(answer, answer.head, (), forecast, hosts or {}),
+                lines,
+                NOW,
+                silence,
+                Size(width, height),
+            )
         )
     return [each.rstrip() for each in capture.get().splitlines()]
 
@@ -108,6 +119,26 @@ def test_a_silent_control_plane_is_said_above_what_it_said_last() -> None:
     text = drawn(overview(rollout()), silence="connection refused")
     assert text[0] == "no answer, asked again (as of 14:05:00 UTC): connection refused"
     assert text[2].startswith("stable@r2 is going well")
+
+
+def test_hosts_are_named_where_all_have_room() -> None:
+    hosts = {
+        R2: (NamedHost("web-01", "Converged"), NamedHost("db-1", "Failed"), NamedHost("x", "New"))
+    }
+    text = drawn(overview(rollout()), hosts=hosts)
+    assert text[text.index("hosts") + 1] == "  █ web-01  ✗ db-1    ? x"
+
+
+def test_of_hosts_that_have_no_room_those_that_failed_are_named() -> None:
+    hosts = {
+        R2: tuple(NamedHost(f"web-{n:04}", "Failed" if n == 7 else "Pending") for n in range(900))
+    }
+    text = drawn(overview(rollout()), line(8), hosts=hosts, height=24)
+    assert text[text.index("failed hosts") + 1 :] == [
+        "  ✗ web-0007",
+        "log",
+        "  14:05:00  web-01 has converged",
+    ]
 
 
 def test_a_low_terminal_has_fewer_lines_of_the_log_and_the_latest() -> None:

@@ -3,23 +3,23 @@
 The log wakes it: an answer of the feed comes when a row does. A control plane that gives no answer is asked again.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
-from attrs import evolve, frozen
+from attrs import Factory, evolve, frozen
 
 from nixfleet_cli.shared.failures import Unusable
 from nixfleet_cli.shared.operator_client import Refused
 from nixfleet_cli.watch.ending import Ending, Until, ending_of
+from nixfleet_cli.watch.hosts import Hosts, NamedHost
+from nixfleet_cli.watch.reads import Reads
 from nixfleet_cli.watch.watched import Watched
-from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.forecasts import FORECAST, Forecast
 from nixfleet_runtime.http.listings import FEED_PAGE, ListedRow
 from nixfleet_runtime.http.overview import OVERVIEW, Overview
-
-T = TypeVar("T")
 
 ROUND_SECONDS: Final = 0.5
 """How long a round takes at least: a fleet in which everything happens at once costs its viewers no more."""
@@ -28,25 +28,20 @@ AGAIN_SECONDS_MAX: Final = 10.0
 FORECAST_AGE_MAX: Final = timedelta(minutes=1)
 
 
-class Reads(Protocol):
-    """What asks a control plane; `OperatorClient` does."""
-
-    async def read(self, path: str, coder: Coder[T]) -> T:
-        """Return what is at `path`. Raises: Refused, Unusable."""
-        ...
-
-
 @frozen
 class Look:
     """How what is watched stands, and the lines of the log since the look before. seen: the last row of them.
 
-    forecast: of some moments ago; `None`: the control plane makes none.
+    forecast: of some moments ago; `None`: the control plane makes none. hosts: of rollouts that are small enough.
     """
 
     overview: Overview
     seen: int
     lines: tuple[ListedRow, ...] = ()
     forecast: Forecast | None = None
+    hosts: Mapping[RolloutId, tuple[NamedHost, ...]] = Factory(
+        dict[RolloutId, tuple[NamedHost, ...]]
+    )
 
 
 class Screen(Protocol):
@@ -72,19 +67,21 @@ async def follow(
 
     Raises: Refused; Unusable, when the control plane does not answer the first time.
     """
+    hosts = Hosts(reads)
     overview = await _overview(reads, watched)
-    look = Look(overview, overview.head, forecast=await _forecast(reads))
+    look = Look(overview, overview.head, (), await _forecast(reads), await _hosts(hosts, overview))
     while True:
         screen.show(look)
         ending = None if until is None else ending_of(look.overview, until)
         if ending is not None:
             return ending
-        look = await _next_look(reads, watched, look, screen, sleep)
+        look = await _next_look(reads, hosts, watched, look, screen, sleep)
         await sleep(ROUND_SECONDS)
 
 
 async def _next_look(
     reads: Reads,
+    hosts: Hosts,
     watched: Watched,
     before: Look,
     screen: Screen,
@@ -96,6 +93,7 @@ async def _next_look(
         try:
             page = await reads.read(watched.log_path(before.seen, WAIT_SECONDS), FEED_PAGE)
             overview = await _overview(reads, watched)
+            named = await _hosts(hosts, overview)
         except Unusable as error:
             screen.show_silence(error.lines[0])
             await sleep(seconds)
@@ -105,7 +103,11 @@ async def _next_look(
             forecast = before.forecast
             if forecast is None or overview.now - forecast.at >= FORECAST_AGE_MAX:
                 forecast = await _forecast(reads)
-            return Look(overview, page.next, lines, forecast)
+            return Look(overview, page.next, lines, forecast, named)
+
+
+async def _hosts(hosts: Hosts, overview: Overview) -> Mapping[RolloutId, tuple[NamedHost, ...]]:
+    return {each.rollout_id: await hosts.of(each) for each in overview.rollouts}
 
 
 async def _forecast(reads: Reads) -> Forecast | None:

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from nixfleet_cli.watch.following import Look
+from nixfleet_cli.watch.hosts import NamedHost
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_runtime.http.forecasts import Forecast, SlowHost
 from nixfleet_runtime.http.listings import ListedRow
@@ -44,10 +45,17 @@ _COURSES: Final = {
 }
 
 
+class Size(NamedTuple):
+    """How many characters a terminal has room for."""
+
+    width: int
+    height: int
+
+
 class _Mark(NamedTuple):
     """How a state is drawn in a bar. The signs differ too, for a reader or a terminal without colours."""
 
-    state: HostState
+    state: str
     sign: str
     style: str
 
@@ -62,11 +70,18 @@ _MARKS: Final = (
     _Mark(HostState.PENDING, "·", "dim"),
 )
 
+_MARK_OF: Final = {mark.state: mark for mark in _MARKS}
+_UNKNOWN: Final = _Mark("", "?", "")
+_STORY_MIN: Final = 5
+
 
 def picture(
-    look: Look, lines: Sequence[ListedRow], now: datetime, silence: str | None, height: int
+    look: Look, lines: Sequence[ListedRow], now: datetime, silence: str | None, size: Size
 ) -> RenderableType:
-    """Return the picture. lines: of the log, the latest last. silence: why the control plane gives no answer."""
+    """Return the picture. lines: of the log, the latest last. silence: why the control plane gives no answer.
+
+    Hosts are named if there is room for all of them and some lines of the log; else those that failed are.
+    """
     overview = look.overview
     parts: list[RenderableType] = [_head(overview, now, silence)]
     parts += [part for each in overview.rollouts for part in _rollout(each, look.forecast, now)]
@@ -74,8 +89,9 @@ def picture(
         parts.append(_line(NO_ROLLOUT, "dim"))
     parts += _needs(overview.needs_you, now)
     story = [_story(line) for line in lines]
-    taken = sum(_height_of(part) for part in parts) + 1
-    shown = story[len(story) - min(len(story), max(height - taken - 1, 0)) :]
+    parts += _hosts(look, size.width, size.height - _height(parts) - _STORY_MIN)
+    taken = _height(parts) + 1
+    shown = story[len(story) - min(len(story), max(size.height - taken - 1, 0)) :]
     return Group(*parts, *_section("log", shown, "", len(shown)))
 
 
@@ -254,5 +270,31 @@ def _line(text: str, style: str = "") -> Text:
     return Text(visible(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
-def _height_of(part: RenderableType) -> int:
-    return part.row_count if isinstance(part, Table) else 1
+def _hosts(look: Look, width: int, rows_max: int) -> list[RenderableType]:
+    hosts = [
+        host for each in look.overview.rollouts for host in look.hosts.get(each.rollout_id, ())
+    ]
+    grid = _grid(hosts, width)
+    if len(grid) > rows_max:
+        grid = _grid([host for host in hosts if host.has_failed], width)
+        return _section("failed hosts", grid, "bold red")
+    return _section("hosts", grid, "bold", len(grid))
+
+
+def _grid(hosts: Sequence[NamedHost], width: int) -> list[Text]:
+    """Return the hosts in columns, each with the sign of its state."""
+    cell = max((len(visible(host.name)) for host in hosts), default=0) + 4
+    columns = max((width - 2) // cell, 1)
+    lines = list[Text]()
+    for begin in range(0, len(hosts), columns):
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for host in hosts[begin : begin + columns]:
+            mark = _MARK_OF.get(host.state, _UNKNOWN)
+            line.append(f"{mark.sign} ", mark.style)
+            line.append(visible(host.name).ljust(cell - 2))
+        lines.append(line)
+    return lines
+
+
+def _height(parts: Sequence[RenderableType]) -> int:
+    return sum(part.row_count if isinstance(part, Table) else 1 for part in parts)

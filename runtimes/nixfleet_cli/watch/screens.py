@@ -12,7 +12,7 @@ from rich.live import Live
 from nixfleet_cli.commands.operator_log import cells
 from nixfleet_cli.shared.output import Output, note
 from nixfleet_cli.watch.following import Look, Screen
-from nixfleet_cli.watch.picture import NO_ROLLOUT, picture
+from nixfleet_cli.watch.picture import NO_ROLLOUT, Size, picture
 from nixfleet_runtime.http.listings import ListedRow
 from nixfleet_runtime.http.overview import OVERVIEW
 from nixfleet_runtime.kernel.clock import Clock
@@ -47,8 +47,8 @@ class LivePicture:
         """Return the picture of now."""
         if self._look is None:
             return ""
-        now, height = self._clock.now() + self._behind, self._console.size.height
-        return picture(self._look, tuple(self._lines), now, self._silence, height)
+        now, (width, height) = self._clock.now() + self._behind, self._console.size
+        return picture(self._look, tuple(self._lines), now, self._silence, Size(width, height))
 
 
 class Lines:
