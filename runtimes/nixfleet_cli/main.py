@@ -21,6 +21,9 @@ COMMANDS: Final = {
     "release": Lazy(_RELEASE, f"{_AT}.release:release", "Build, compare and check releases."),
     "control-plane": Lazy(_RUN, f"{_AT}.control_plane:control_plane", "Run a control plane."),
     "agent": Lazy(_RUN, f"{_AT}.agent:agent", "Prepare and run the agent of a host."),
+    "notify": Lazy(
+        _RUN, f"{_AT}.notify:notify", "Tell others what happens: by webhooks and programs."
+    ),
     "enroll": Lazy(_RUN, f"{_AT}.enroll:enroll", "Enroll this host with its control plane."),
     "config": Lazy(_RUN, f"{_AT}.config:config", "Check a configuration file."),
     "db": Lazy(_RUN, f"{_AT}.db:db", "Upgrade the files of a control plane or an agent."),

@@ -32,6 +32,8 @@ PREFIX = "NIXFLEET_"
 SCRIPT_VARIABLES = frozenset({"NIXFLEET_CLOSURE", "NIXFLEET_CLOSURE_ROOT", "NIXFLEET_PROFILE"})
 OPERATOR_PREFIX = "NIXFLEET_OPERATOR_"
 """The prefix of the variables of `nixfleet operator`, which may run on the control plane's machine."""
+NOTIFY_PREFIX = "NIXFLEET_NOTIFY_"
+"""The prefix of the variables of a notifier's programs, which may call `nixfleet`."""
 
 _SECRET_KEY = re.compile(r"key|token|secret|passw|passphrase|credential|seed", re.IGNORECASE)
 # PEM, JSON, hexadecimal or base64: the forms of keys and tokens.
@@ -130,7 +132,7 @@ class _Reading:
             for name, text in environ.items()
             if name.startswith(PREFIX)
             and name not in SCRIPT_VARIABLES
-            and not name.startswith(OPERATOR_PREFIX)
+            and not name.startswith((OPERATOR_PREFIX, NOTIFY_PREFIX))
         }
 
     def problems(self) -> Iterator[Problem]:

@@ -28,10 +28,10 @@ def replace_file(path: Path, content: bytes, *, mode: int | None = None) -> None
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
-    _make_durable(path.parent)
+    make_durable(path.parent)
 
 
-def _make_durable(directory: Path) -> None:
+def make_durable(directory: Path) -> None:
     """Write the directory itself down: without it the name may still lead to the old file after a power cut."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,0 +1,134 @@
+"""A notifier's configuration: the options of its TOML file and their defaults.
+
+Frozen data, and the functions that read it; nothing is opened or started.
+`docs/reference/configuration.md` documents every option, and a test checks that it does.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from attrs import fields_dict, frozen
+
+from nixfleet_notify.config_hooks import Hooks, read_hooks
+from nixfleet_notify.ways.egress import EgressRules
+from nixfleet_runtime.config.check import Side
+from nixfleet_runtime.config.options import Section, load
+from nixfleet_runtime.config.path_checks import (
+    directory_to_fill,
+    file_to_write,
+    private_file,
+    readable_file,
+)
+from nixfleet_runtime.config.sections import LogConfig, read_log, read_plain_http
+from nixfleet_runtime.documents.problems import quoted
+
+SILENT_AFTER_SECONDS: Final = 300.0
+
+
+@frozen
+class SourceConfig:
+    """`[control_plane]`: whose log is read, by which operator. source: what events name as their source."""
+
+    url: str
+    operator: str
+    key_file: Path
+    source: str
+    ca_certificate_file: Path | None = None
+    silent_after_seconds: float = SILENT_AFTER_SECONDS
+
+    @property
+    def silent_after(self) -> timedelta:
+        """After how long without an answer hooks are told."""
+        return timedelta(seconds=self.silent_after_seconds)
+
+
+@frozen
+class FilesConfig:
+    """`[files]`. directory: what the notifier keeps."""
+
+    directory: Path
+
+
+@frozen
+class MetricsConfig:
+    """`[metrics]`. textfile: written for the textfile collector of Prometheus' node exporter."""
+
+    textfile: Path | None = None
+
+
+@frozen
+class NotifyConfig:
+    """The complete configuration of a notifier."""
+
+    control_plane: SourceConfig
+    files: FilesConfig
+    egress: EgressRules
+    hooks: Hooks
+    metrics: MetricsConfig
+    log: LogConfig
+
+
+def load_notify_config(path: Path, environ: Mapping[str, str]) -> NotifyConfig:
+    """Return the configuration in the file at `path`, with the environment's overrides.
+
+    Raises: ConfigError, with every problem.
+    """
+    return load(path, environ, read_notify_config).config
+
+
+def read_notify_config(root: Section) -> NotifyConfig:
+    """Return the configuration in the root section."""
+    egress_section = root.section("egress")
+    egress = EgressRules(
+        egress_section.texts("hosts") or (), egress_section.texts("private_hosts") or ()
+    )
+    return NotifyConfig(
+        control_plane=_source(root.section("control_plane")),
+        files=FilesConfig(root.section("files").path("directory", directory_to_fill)),
+        egress=egress,
+        hooks=read_hooks(root, egress),
+        metrics=MetricsConfig(root.section("metrics").optional_path("textfile", file_to_write)),
+        log=read_log(root.section("log")),
+    )
+
+
+def _source(section: Section) -> SourceConfig:
+    url = section.text("url")
+    host = _host_of(section, url) if url else None
+    is_plain = url.startswith("http://")
+    read_plain_http(section, "url", host if is_plain else None, "https://")
+    return SourceConfig(
+        url=url,
+        operator=section.text("operator"),
+        key_file=section.path("key_file", private_file),
+        source=section.text("source", url or "unknown"),
+        ca_certificate_file=section.optional_path("ca_certificate_file", readable_file),
+        silent_after_seconds=section.seconds("silent_after_seconds", SILENT_AFTER_SECONDS),
+    )
+
+
+def _host_of(section: Section, url: str) -> str | None:
+    expected = "https://HOST:PORT with nothing after it"
+    try:
+        parts = urlsplit(url)
+        is_fit = parts.port is None or parts.port > 0
+    except ValueError:
+        is_fit, parts = False, urlsplit("")
+    if (
+        not is_fit
+        or parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.path not in ("", "/")
+        or parts.query
+        or parts.username is not None
+    ):
+        section.refuse("url", "not a URL", expected, quoted(url))
+        return None
+    return parts.hostname
+
+
+NOTIFY: Final = Side("notifier", frozenset(fields_dict(NotifyConfig)), read_notify_config)
+"""For `check_config`."""

@@ -1,0 +1,1 @@
+"""What a notifier keeps: small files, each replaced as a whole."""

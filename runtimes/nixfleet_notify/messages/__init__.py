@@ -1,0 +1,1 @@
+"""What is sent: which lines, put together how, in which form, signed how. Pure."""
