@@ -37,6 +37,7 @@ WITHOUT = {
     "demo": "it plays a story",
     "control-plane run": "it is a process, with a log in JSON",
     "agent run": "it is a process, with a log in JSON",
+    "notify run": "it is a process, with a log in JSON",
     "openapi": "what it prints is JSON",
     "fleet import": "what it prints is JSON",
     "token mint": "what it prints is JSON",
@@ -297,8 +298,9 @@ async def test_every_operator_command_prints_json_over_the_network(files: Path) 
 def test_every_command_with_json_is_run_here() -> None:
     """A new command has to be added to one of the lists above."""
     # Nothing is relayed in that fleet; `test_operator` has one in which something is. Nor is anything forecast:
-    # `test_operator_previews` has a process that does.
+    # `test_operator_previews` has a process that does. `test_notify` has a notifier.
     elsewhere = {"operator warrants", "operator forecast"}
+    elsewhere |= {path for path in WITH_JSON if path.startswith("notify ")}
     assert {*OFFLINE, *DATABASE, *OPERATOR, *OPERATOR_REFUSED, *elsewhere} == WITH_JSON
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from attrs import fields
 
+from nixfleet_notify.delivery.notices import NOTICE_TYPES
 from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_proto.steering.guards import Check
 from nixfleet_release.written.declaration import GuardsDeclaration
@@ -33,10 +34,12 @@ def test_every_gate_is_explained() -> None:
 
 
 def test_every_type_of_a_log_line_is_specified_with_its_severity() -> None:
-    """The table has exactly the types that the control plane gives, in their order."""
+    """The table has exactly the types that the control plane gives, in their order; then come those of notices."""
     specified = re.findall(r"^\| `([a-z.-]+)` \| ([a-z]+) \| .+ \|$", NOTIFICATIONS, re.MULTILINE)
 
-    assert specified == [(str(it), str(it.severity)) for it in LineType]
+    lines = [(str(it), str(it.severity)) for it in LineType]
+    assert specified[: len(lines)] == lines
+    assert [name for name, _ in specified[len(lines) :]] == list(NOTICE_TYPES)
 
 
 def test_every_refusal_of_an_enrollment_has_a_remedy() -> None:

@@ -11,7 +11,8 @@ from nixfleet_notify.ways.program import Program
 
 pytestmark = pytest.mark.anyio
 
-MESSAGE = Message("abc.chat.17", "org.nixfleet.rollout.halted", '{"id":"17"}', 17, 17)
+BODY = '{"data":{"text":"web-01 is Failed; $(reboot)"}}'
+MESSAGE = Message("abc.chat.17", "org.nixfleet.rollout.halted", BODY, 17, 17)
 
 
 async def _sh(script: str, *, timeout_seconds: float = 20) -> Answer:
@@ -27,12 +28,13 @@ async def test_a_program_reads_the_event_and_is_told_which_attempt_it_is(
 
     assert await _sh(f"cat > {tmp_path}/event; env > {tmp_path}/env") == DELIVERED
 
-    assert json.loads((tmp_path / "event").read_text()) == {"id": "17"}
+    assert json.loads((tmp_path / "event").read_text()) == json.loads(BODY)
     said = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
     assert {name: value for name, value in said.items() if name.startswith("NIXFLEET")} == {
         "NIXFLEET_NOTIFY_HOOK": "chat",
         "NIXFLEET_NOTIFY_ID": "abc.chat.17",
         "NIXFLEET_NOTIFY_TYPE": "org.nixfleet.rollout.halted",
+        "NIXFLEET_NOTIFY_TEXT": "web-01 is Failed; $(reboot)",
         "NIXFLEET_NOTIFY_ATTEMPT": "3",
     }
     assert said["CREDENTIALS_DIRECTORY"] == "/run/credentials/notify"

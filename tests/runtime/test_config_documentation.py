@@ -18,12 +18,14 @@ from nixfleet_control_plane.config import (
     load_control_plane_config,
     read_control_plane_config,
 )
+from nixfleet_notify.config import load_notify_config, read_notify_config
 from nixfleet_runtime.config.check import check_config, toml_text
 from nixfleet_runtime.config.options import Option, Section, ValueSource, load_content
+from nixfleet_runtime.http.line_types import Severity
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
-ROW = re.compile(r"^\| `([a-z_.]+)` \| (.+?) \| .+ \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `([a-zNAME_.]+)` \| (.+?) \| .+ \|$", re.MULTILINE)
 QUOTED_PATH = re.compile(r'"(/[^"]*)"')
 DIRECTORIES = re.compile(r"(releases|closures)$")
 AGENT_REQUIRED = {
@@ -131,6 +133,47 @@ def test_the_guide_has_every_option_of_an_agent_on_nixos(tmp_path: Path) -> None
         "hostname": "the machine's",
         **{name: f"`{toml_text(path)}`" for name, path in paths.items()},
     }
+
+
+@pytest.mark.parametrize("kind", ["webhook", "exec"])
+def test_the_guide_has_every_option_of_a_notifier(tmp_path: Path, kind: str) -> None:
+    """The same of the notifier, with the options of each kind of hook."""
+    (tmp_path / "bob.key").touch(mode=0o600)
+    own = {"url": "https://hooks.example.org"} if kind == "webhook" else {"command": ["x"]}
+    content = {
+        "control_plane": {
+            "url": "https://fleet.example.org",
+            "operator": "bob",
+            "key_file": "bob.key",
+        },
+        "files": {"directory": "notifier"},
+        "egress": {"private_hosts": ["hooks.example.org"]},
+        "hooks": {"pager": {"kind": kind, **own}},
+    }
+    loaded = load_content(tmp_path / "notify.toml", content, {}, read_notify_config)
+    found = {
+        option.path.replace("hooks.pager.", "hooks.NAME."): _default(option)
+        for option in loaded.options
+    }
+    assert rows("Notifier") | rows("Every hook") | rows(f'`kind = "{kind}"`') == {
+        **found,
+        "control_plane.source": "the URL",
+        "egress.private_hosts": "not set",
+        **({"hooks.NAME.secret_credential": "not set"} if kind == "webhook" else {}),
+        **({"hooks.NAME.previous_secret_credential": "not set"} if kind == "webhook" else {}),
+        **({"hooks.NAME.token_credential": "not set"} if kind == "webhook" else {}),
+    }
+
+
+def test_the_example_of_a_notifier_loads(tmp_path: Path) -> None:
+    """It pages somebody with signed webhooks, and lets a chat read along."""
+    file = _example(tmp_path, "notify.toml")
+    secret = tmp_path / "etc" / "nixfleet" / "pager.secret"
+    secret.write_text(f"whsec_{'A' * 32}")
+    secret.chmod(0o600)
+    config = load_notify_config(file, {})
+    assert set(config.hooks) == {"pager", "chat"}
+    assert config.hooks["pager"].wants.severity is Severity.ACT
 
 
 def defaults(

@@ -13,6 +13,7 @@ PACKAGES = (
     "nixfleet_agent",
     "nixfleet_cli",
     "nixfleet_control_plane",
+    "nixfleet_notify",
     "nixfleet_release",
     "nixfleet_runtime",
     "nixfleet_secrets",

@@ -10,12 +10,13 @@ from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, lines_of
 from nixfleet_cli.shared.output import Output, printing
 from nixfleet_control_plane.config import CONTROL_PLANE
+from nixfleet_notify.config import NOTIFY
 from nixfleet_runtime.config.check import check_config, side_of
 from nixfleet_runtime.config.options import ConfigError, load_content
 from nixfleet_runtime.documents.problems import Problem
 from nixfleet_runtime.documents.tables import read_toml
 
-_SIDES = (AGENT, CONTROL_PLANE)
+_SIDES = (AGENT, CONTROL_PLANE, NOTIFY)
 
 
 @group()
@@ -31,9 +32,9 @@ def config() -> None:
 def check(output: Output, file: Path) -> None:
     """Show the effective configuration of FILE, or its problems.
 
-    FILE is the configuration (TOML) of an agent or a control plane. Shows every option with its value and source: the
-    file, an environment variable, or the default. Examines the files that starting would, with your permissions: run it
-    as the user that will run the process.
+    FILE is the configuration (TOML) of an agent, a control plane or a notifier. Shows every option with its value and
+    source: the file, an environment variable, or the default. Examines the files that starting would, with your
+    permissions: run it as the user that will run the process.
 
     Exit codes: 0 it can be used; 1 it cannot, with every problem; 2 no such FILE.
     """

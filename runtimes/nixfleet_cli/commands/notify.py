@@ -101,7 +101,8 @@ def send_sample(output: Output, file: Path, hook: str) -> None:
 
     It is sent as everything is: signed, within the egress rules and the time-out. A running notifier is not disturbed.
 
-    Exit codes: 0 it was answered with 2xx, or exit code 0; 1 it was not.
+    Exit codes: 0 the hook took it; 1 it did not, or there is no such hook; 2 FILE, or a file that it names, cannot be
+    used.
     """
     import anyio
 
@@ -134,6 +135,8 @@ def status(output: Output, file: Path) -> None:
     """Show how far each hook is, and what keeps it from going on.
 
     As of the files: a running notifier writes them as it goes, what it knows of the log at most every ten seconds.
+
+    Exit codes: 0 shown; 2 FILE, or a file that it names, cannot be used.
     """
     from nixfleet_notify.delivery.engine import behind
 
@@ -199,7 +202,10 @@ def _condition(state: "HookState") -> str:
     "one object a line, with hook, id, type, firstSeq, attempts, problem, at and event, which is the CloudEvent"
 )
 def dead(output: Output, file: Path, hook: str | None) -> None:
-    """Show the dead letters: messages that were given up."""
+    """Show the dead letters: messages that were given up.
+
+    Exit codes: 0 shown; 1 there is no such hook; 2 FILE, or a file that it names, cannot be used.
+    """
     from nixfleet_proto.codec import parse_json
 
     config = _loaded(file)
@@ -245,6 +251,8 @@ def retry(output: Output, file: Path, hook: str, ids: tuple[str, ...], all_dead:
 
     The running notifier takes the request within seconds; otherwise it is taken at the next start. A dead letter is
     sent once, and stays one if that fails.
+
+    Exit codes: 0 asked for; 1 there is no such hook or dead letter; 2 FILE, or a file that it names, cannot be used.
     """
     from nixfleet_notify.delivery.state import Retry
 
@@ -268,7 +276,12 @@ def retry(output: Output, file: Path, hook: str, ids: tuple[str, ...], all_dead:
 @config_option
 @hook_option
 @click.option(
-    "--from", "from_seq", metavar="SEQ", type=click.IntRange(min=1), required=True, help="The row."
+    "--from",
+    "from_seq",
+    metavar="SEQ",
+    type=click.IntRange(min=1),
+    required=True,
+    help="The first row.",
 )
 @printing("one object with hook and from")
 def replay(output: Output, file: Path, hook: str, from_seq: int) -> None:
@@ -276,6 +289,9 @@ def replay(output: Output, file: Path, hook: str, from_seq: int) -> None:
 
     A message that is made of the same rows has the same id as before, so a receiver that has it may leave it out. The
     running notifier takes the request within seconds; otherwise it is taken at the next start.
+
+    Exit codes: 0 asked for; 1 there is no such hook, or it is not done with SEQ yet; 2 FILE, or a file that it names,
+    cannot be used.
     """
     from nixfleet_notify.delivery.state import Replay
 

@@ -41,6 +41,12 @@ class Message:
     settles: int | None = None
 
 
+def text_of(message: Message) -> str:
+    """Return the sentence of a message: one line, in which every character can be seen."""
+    text: str = orjson.loads(message.body)["data"]["text"]
+    return text
+
+
 @frozen
 class Origin:
     """Whose messages they are. source: names the control plane. log: 1, and one more after each lost database."""

@@ -10,7 +10,7 @@ from typing import Final
 from attrs import frozen
 
 from nixfleet_notify.delivery.answers import Answer, exit_answer
-from nixfleet_notify.messages.message import Message
+from nixfleet_notify.messages.message import Message, text_of
 from nixfleet_notify.ways.secret import CREDENTIALS
 from nixfleet_runtime.kernel.redacted import redacted
 from nixfleet_runtime.kernel.visible import visible
@@ -35,6 +35,7 @@ class Program:
             "NIXFLEET_NOTIFY_HOOK": self.name,
             "NIXFLEET_NOTIFY_ID": message.id,
             "NIXFLEET_NOTIFY_TYPE": message.type,
+            "NIXFLEET_NOTIFY_TEXT": text_of(message),
             "NIXFLEET_NOTIFY_ATTEMPT": str(attempt),
         }
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
