@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -25,7 +26,7 @@ from nixfleet_agent.activation.activator import (
     SwitchDeferred,
     SwitchFailed,
 )
-from nixfleet_testing.contracts.event_loop import ends_within, in_event_loop
+from nixfleet_testing.contracts.event_loop import ASYNCIO, ends_within, in_event_loop, in_loop_of
 
 PATIENCE_SECONDS = 10.0
 
@@ -79,6 +80,9 @@ class ActivatedMachine(ABC):
 
 class ActivatorContract(ABC):
     """What every `Activator` must do. Subclass it as `class TestMyActivator(ActivatorContract)`."""
+
+    backend: ClassVar[str] = ASYNCIO
+    """The event loop that your activator runs in: "asyncio" or "trio"."""
 
     @abstractmethod
     def make_machine(self, directory: Path) -> ActivatedMachine:
@@ -294,7 +298,7 @@ class ActivatorContract(ABC):
     ) -> None:
         """The switch may have succeeded or failed."""
 
-        @in_event_loop
+        @in_loop_of(self)
         async def roll_back() -> None:
             machine, old, _ = await self._machine(tmp_path)
             left = machine.add("left", behaviour)
@@ -318,7 +322,7 @@ class ActivatorContract(ABC):
     ) -> None:
         """Only exit code 0 means success, and `current_closure` is what really runs."""
 
-        @in_event_loop
+        @in_loop_of(self)
         async def roll_back() -> None:
             machine, _, _ = await self._machine(tmp_path)
             outcome = await _rollback(machine, machine.add("older", behaviour))

@@ -6,12 +6,19 @@ quick. For a clock that does not move by itself, override `let_pass` too.
 
 from abc import ABC, abstractmethod
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 import anyio
 import pytest
 
 from nixfleet_runtime.kernel.clock import Clock
-from nixfleet_testing.contracts.event_loop import ends_within, in_event_loop, let_others_run
+from nixfleet_testing.contracts.event_loop import (
+    ASYNCIO,
+    ends_within,
+    in_event_loop,
+    in_loop_of,
+    let_others_run,
+)
 
 
 class Sleeper:
@@ -51,6 +58,9 @@ class Sleeper:
 
 class ClockContract(ABC):
     """What every `Clock` must do. Subclass it as `class TestMyClock(ClockContract)`."""
+
+    backend: ClassVar[str] = ASYNCIO
+    """The event loop that your clock runs in: "asyncio" or "trio"."""
 
     unit_seconds: float = 0.01
     patience_seconds: float = 5.0
@@ -136,7 +146,7 @@ class ClockContract(ABC):
     def test_a_sleep_of_no_time_ends_at_once(self, seconds: float) -> None:
         """What is due already does not wait, and no time need pass for it."""
 
-        @in_event_loop
+        @in_loop_of(self)
         async def sleep() -> None:
             clock = self.make_clock()
             try:

@@ -6,34 +6,61 @@ implementer.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
-from functools import wraps
-from typing import ParamSpec
+from functools import partial, wraps
+from typing import ClassVar, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 
+ASYNCIO: Final = "asyncio"
+
+
+class OfOneLoop(Protocol):
+    """A contract whose tests run in one kind of event loop: "asyncio" or "trio"."""
+
+    backend: ClassVar[str]
+
+
 P = ParamSpec("P")
+ContractT = TypeVar("ContractT", bound=OfOneLoop)
 
 TEST_SECONDS_MAX = 30.0
 ROUNDS = 30
 
 
-def in_event_loop(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
-    """Return `test` as a function that runs it to its end."""
+def in_event_loop(
+    test: Callable[Concatenate[ContractT, P], Awaitable[None]],
+) -> Callable[Concatenate[ContractT, P], None]:
+    """Return `test`, of a contract, as a function that runs it to its end in the contract's event loop."""
 
     @wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        async def limited() -> None:
-            with anyio.move_on_after(TEST_SECONDS_MAX) as limit:
-                await test(*args, **kwargs)
-            assert not limit.cancelled_caught, f"not over after {TEST_SECONDS_MAX:g} s: it hangs"
-
-        try:
-            anyio.run(limited)
-        except BaseExceptionGroup as group:
-            raise _most_telling(group) from None
+    def run(self: ContractT, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        _run(self.backend, partial(test, self, *args, **kwargs))
 
     return run
+
+
+def in_loop_of(
+    contract: OfOneLoop,
+) -> Callable[[Callable[[], Awaitable[None]]], Callable[[], None]]:
+    """Return a decorator: as `in_event_loop`, for what a test of `contract` runs in an event loop."""
+
+    def decorate(work: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        return partial(_run, contract.backend, work)
+
+    return decorate
+
+
+def _run(backend: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        with anyio.move_on_after(TEST_SECONDS_MAX) as limit:
+            await work()
+        assert not limit.cancelled_caught, f"not over after {TEST_SECONDS_MAX:g} s: it hangs"
+
+    try:
+        anyio.run(limited, backend=backend)
+    except BaseExceptionGroup as group:
+        raise _most_telling(group) from None
 
 
 async def ends_within(seconds: float, work: Callable[[], Awaitable[object]]) -> bool:

@@ -43,6 +43,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_testing.contracts.difference import difference
+from nixfleet_testing.contracts.event_loop import ASYNCIO
 from nixfleet_testing.contracts.full_disk import full_disk
 from nixfleet_testing.contracts.histories import (
     CONVERGES,
@@ -56,7 +57,7 @@ from nixfleet_testing.contracts.histories import (
     record_after,
 )
 from nixfleet_testing.contracts.killed import end_here, killed_copies
-from nixfleet_testing.contracts.outside import ASYNCIO, JournalFromOutside, event_loop
+from nixfleet_testing.contracts.outside import JournalFromOutside, event_loop
 from nixfleet_testing.contracts.restarts import Restarts
 from nixfleet_testing.contracts.threads import error_in_thread
 from nixfleet_testing.contracts.unflushed import tells_unflushed, unflushed_files

@@ -8,6 +8,7 @@ Source: docs/spec/runtimes.md, The kernel both sides share.
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -27,7 +28,7 @@ from nixfleet_runtime.kernel.write_failures import (
     Unreachable,
     WritingEnded,
 )
-from nixfleet_testing.contracts.event_loop import in_event_loop, let_others_run
+from nixfleet_testing.contracts.event_loop import ASYNCIO, in_event_loop, in_loop_of, let_others_run
 from nixfleet_testing.contracts.mutator_at_work import REFUSED_ACTION, START, Mutator, MutatorBench
 
 __all__ = ["Mutator", "MutatorContract"]
@@ -38,6 +39,9 @@ FROZEN_SECONDS = 0.05
 
 class MutatorContract(ABC):
     """What every kernel must do. Subclass it as `class TestMyMutator(MutatorContract)`."""
+
+    backend: ClassVar[str] = ASYNCIO
+    """The event loop that your kernel runs in: "asyncio" or "trio"."""
 
     patience_seconds: float = 5.0
     """How much real time a test may take, before it says what did not happen."""
@@ -78,7 +82,7 @@ class MutatorContract(ABC):
     def test_each_way_of_posting_brings_the_reply_of_an_idle_kernel(self, way: str) -> None:
         """A kernel that has nothing to do wakes up for each of them."""
 
-        @in_event_loop
+        @in_loop_of(self)
         async def post() -> None:
             desk = self._desk()
             async with desk.running():
@@ -257,7 +261,7 @@ class MutatorContract(ABC):
     def test_a_kernel_that_can_write_no_more_ends_by_name(self, ends: WritingEnded) -> None:
         """It takes back, answers every poster, and raises what the store raised."""
 
-        @in_event_loop
+        @in_loop_of(self)
         async def lose() -> None:
             desk = self._desk()
             desk.disk.fails = ends
@@ -346,7 +350,7 @@ class MutatorContract(ABC):
     def test_a_closed_kernel_refuses_by_name(self, way: str) -> None:
         """After `close` no input is accepted, and posting raises MutatorClosed."""
 
-        @in_event_loop
+        @in_loop_of(self)
         async def post_to_closed() -> None:
             desk = self._desk()
             async with desk.running() as tasks:

@@ -5,7 +5,6 @@ The loop runs in a thread of its own, so nothing that a test does in between let
 
 from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
-from typing import Final
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -14,8 +13,7 @@ from nixfleet_agent.messages.writes import Write as JournalWrite
 from nixfleet_control_plane.messages.writes import Write as StoreWrite
 from nixfleet_control_plane.store.store import Snapshot, Store
 from nixfleet_proto.frozen_map import FrozenMap
-
-ASYNCIO: Final = "asyncio"
+from nixfleet_testing.contracts.event_loop import ASYNCIO
 
 
 @contextmanager

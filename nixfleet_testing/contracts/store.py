@@ -21,10 +21,11 @@ from nixfleet_control_plane.messages.writes import PutDispatch, RemoveDispatch, 
 from nixfleet_control_plane.store.store import BlockingStore, Snapshot, Store, StoredDispatch
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_testing.contracts.difference import difference
+from nixfleet_testing.contracts.event_loop import ASYNCIO
 from nixfleet_testing.contracts.full_disk import full_disk
 from nixfleet_testing.contracts.histories import HOST, ROLLOUT, at
 from nixfleet_testing.contracts.killed import end_here, killed_copies
-from nixfleet_testing.contracts.outside import ASYNCIO, StoreFromOutside, event_loop
+from nixfleet_testing.contracts.outside import StoreFromOutside, event_loop
 from nixfleet_testing.contracts.restarts import Restarts
 from nixfleet_testing.contracts.store_cases import (
     CASES,

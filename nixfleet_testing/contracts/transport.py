@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import anyio
 from attrs import evolve
@@ -30,7 +31,12 @@ from nixfleet_runtime.transport import (
     TransportFailed,
 )
 from nixfleet_testing.contracts.difference import difference
-from nixfleet_testing.contracts.event_loop import ends_within, in_event_loop, let_others_run
+from nixfleet_testing.contracts.event_loop import (
+    ASYNCIO,
+    ends_within,
+    in_event_loop,
+    let_others_run,
+)
 from nixfleet_testing.contracts.histories import (
     CONVERGES,
     HOST,
@@ -74,6 +80,9 @@ class Line:
 
 class TransportContract(ABC):
     """What every `Transport` must do. Subclass it as `class TestMyTransport(TransportContract)`."""
+
+    backend: ClassVar[str] = ASYNCIO
+    """The event loop that your transport runs in: "asyncio" or "trio"."""
 
     patience_seconds: float = 5.0
     """How much real time an answer may take."""

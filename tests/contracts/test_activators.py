@@ -20,3 +20,15 @@ class TestNixosActivator(ActivatorContract):
     def make_machine(self, directory: Path) -> NixosMachine:
         """Return a machine whose files are in `directory`."""
         return NixosMachine(directory)
+
+
+class TestDirectoryActivatorUnderTrio(TestDirectoryActivator):
+    """The same under trio."""
+
+    backend = "trio"
+
+
+class TestNixosActivatorUnderTrio(TestNixosActivator):
+    """The same under trio."""
+
+    backend = "trio"

@@ -37,3 +37,15 @@ class TestFakeClock(ClockContract):
         """Advance it."""
         assert isinstance(clock, FakeClock), clock
         clock.advance(seconds)
+
+
+class TestSystemClockUnderTrio(TestSystemClock):
+    """The same under trio."""
+
+    backend = "trio"
+
+
+class TestFakeClockUnderTrio(TestFakeClock):
+    """The same under trio."""
+
+    backend = "trio"

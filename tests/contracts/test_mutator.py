@@ -55,3 +55,9 @@ class TestSingleMutatorWithoutBatches(MutatorContract):
             batch_length_max=1,
             write_seconds_max=write_seconds_max,
         )
+
+
+class TestSingleMutatorUnderTrio(TestSingleMutator):
+    """The same under trio."""
+
+    backend = "trio"

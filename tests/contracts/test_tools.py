@@ -1,12 +1,20 @@
 """The tools of the contracts: a message that names what differs, and async tests that run by themselves."""
 
+from typing import ClassVar
+
 import anyio
 import anyio.lowlevel
 import pytest
 from attrs import frozen
 
 from nixfleet_testing.contracts.difference import SHOWN_MAX, difference
-from nixfleet_testing.contracts.event_loop import ends_within, in_event_loop
+from nixfleet_testing.contracts.event_loop import ASYNCIO, ends_within, in_loop_of
+
+
+class OnAsyncio:
+    """As a contract, which names its event loop."""
+
+    backend: ClassVar[str] = ASYNCIO
 
 
 @frozen
@@ -55,7 +63,7 @@ def test_an_assertion_that_fails_in_a_task_group_is_raised_as_it_is() -> None:
         await anyio.lowlevel.checkpoint()
         raise RuntimeError("something else")
 
-    @in_event_loop
+    @in_loop_of(OnAsyncio())
     async def test() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(breaks)
@@ -68,7 +76,7 @@ def test_an_assertion_that_fails_in_a_task_group_is_raised_as_it_is() -> None:
 def test_work_that_does_not_end_in_time_is_cancelled() -> None:
     """`ends_within` says whether the work ended, and leaves nothing running."""
 
-    @in_event_loop
+    @in_loop_of(OnAsyncio())
     async def test() -> None:
         assert await ends_within(10, anyio.lowlevel.checkpoint)
         assert not await ends_within(0.01, anyio.sleep_forever)

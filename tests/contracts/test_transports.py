@@ -41,3 +41,9 @@ class TestSocketTransport(TransportContract):
     ) -> AsyncIterator[Transport]:
         """Call over the host's socket."""
         yield SocketTransport(self._sockets / hostname)
+
+
+class TestInProcessTransportUnderTrio(TestInProcessTransport):
+    """The same under trio."""
+
+    backend = "trio"
