@@ -20,7 +20,7 @@ from nixfleet_agent.config_plugins import PluggedActivator, PluggedJournal, Plug
 from nixfleet_agent.locks.program import TIMEOUT_SECONDS_DEFAULT, LockProgram
 from nixfleet_agent.ports import AgentSettings
 from nixfleet_runtime.config.check import Side
-from nixfleet_runtime.config.options import Section, load
+from nixfleet_runtime.config.options import Section, load, variable_of
 from nixfleet_runtime.config.path_checks import (
     directory_to_fill,
     file_to_write,
@@ -227,6 +227,23 @@ def load_agent_config(path: Path, environ: Mapping[str, str]) -> AgentConfig:
     Raises: ConfigError, with every problem.
     """
     return load(path, environ, read_agent_config).config
+
+
+def load_journal_config(
+    path: Path, environ: Mapping[str, str]
+) -> JournalConfig | PluggedJournal | None:
+    """Return `[journal]` of the configuration in the file at `path`, with the environment's overrides.
+
+    The other sections are not read, so their files need not be there. Raises: ConfigError, with every problem.
+    """
+
+    def read(root: Section) -> JournalConfig | PluggedJournal | None:
+        root.accept_unknown_keys()
+        return _part(root.section("journal"), JOURNALS, _JOURNALS, PluggedJournal, "sqlite")
+
+    prefix = f"{variable_of('journal')}__"
+    own = {name: text for name, text in environ.items() if name.startswith(prefix)}
+    return load(path, own, read).config
 
 
 def read_agent_config(root: Section) -> AgentConfig:

@@ -12,6 +12,8 @@ from tests.cli.conftest import Invoke
 COMMANDS = [("status",), ("log", "show"), ("log", "verify"), ("log", "rebuild", "--check")]
 pytestmark = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 
+READ_JOURNALS = (("status",), ("log", "show"))
+
 
 def test_a_missing_file_is_unusable_and_stays_missing(
     command: tuple[str, ...], nixfleet: Invoke, tmp_path: Path
@@ -38,16 +40,16 @@ def test_a_foreign_file_is_unusable_and_stays_as_it_is(
 
     assert result.exit_code == 2
     assert "DB must be the database of a control plane" in result.stderr
-    assert (" or an agent's journal" in result.stderr) is (command == ("status",))
+    assert (" or an agent's journal" in result.stderr) is (command in READ_JOURNALS)
     assert path.read_bytes() == content
 
 
-def test_an_agents_journal_is_unusable_but_for_status(
+def test_an_agents_journal_is_unusable_but_for_those_that_read_it(
     command: tuple[str, ...], nixfleet: Invoke, files: Path
 ) -> None:
-    """A database of the other side is not taken for one of this side; `status` knows both."""
-    if command == ("status",):
-        assert nixfleet("status", files / "web-01.sqlite").exit_code == 0
+    """A database of the other side is not taken for one of this side; some know both."""
+    if command in READ_JOURNALS:
+        assert nixfleet(*command, files / "web-01.sqlite").exit_code == 0
         return
     result = nixfleet(*command, files / "web-01.sqlite")
 

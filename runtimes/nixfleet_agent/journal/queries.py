@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 
 from attrs import frozen
@@ -39,6 +40,50 @@ class RefusedFact:
     fact: AgentEvent
     emitted_at: datetime
     reason: str
+
+
+class Delivery(StrEnum):
+    """What became of a fact. The values are those of `nixfleet log show --json`."""
+
+    WAITING = "waiting"
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"
+
+
+@frozen
+class LivedFact:
+    """A row of the journal. refused_reason: of the control plane, which refused it for good."""
+
+    row_id: int
+    rollout_id: RolloutId
+    fact: AgentEvent
+    emitted_at: datetime
+    is_acknowledged: bool
+    refused_reason: str | None
+
+    @property
+    def delivery(self) -> Delivery:
+        """What became of it."""
+        if self.refused_reason is not None:
+            return Delivery.REFUSED
+        return Delivery.ACKNOWLEDGED if self.is_acknowledged else Delivery.WAITING
+
+
+def lived_facts(journal: sqlite3.Connection) -> Iterator[LivedFact]:
+    """Yield every fact that the journal has, oldest first. Raises: DecodeError."""
+    rows = journal.execute(
+        "SELECT row_id, rollout_id, fact, emitted_at, is_acknowledged, refused_reason"
+        " FROM events ORDER BY row_id"
+    )
+    for row_id, rollout_id, fact, emitted_at, is_acknowledged, reason in rows:
+        yield LivedFact(
+            row_id,
+            RolloutId(rollout_id),
+            decode_event(fact.encode()),
+            parse_time(emitted_at),
+            bool(is_acknowledged),
+            reason,
+        )
 
 
 def waiting_facts(journal: sqlite3.Connection) -> Iterator[WaitingFacts]:

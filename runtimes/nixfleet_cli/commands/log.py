@@ -15,9 +15,11 @@ from nixfleet_cli.commands.log_proofs import (
 )
 from nixfleet_cli.commands.logs.export import export_log
 from nixfleet_cli.commands.logs.forecast import forecast_log
+from nixfleet_cli.journals.opening import is_journal
+from nixfleet_cli.journals.story import show_story
 from nixfleet_cli.shared.arguments import load_trust, time
 from nixfleet_cli.shared.commands import group
-from nixfleet_cli.shared.database import StoredLog, reading, store_argument
+from nixfleet_cli.shared.database import DATABASE, StoredLog, reading, store_argument
 from nixfleet_cli.shared.exports import exports_option, refusing_exports
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, note, printing
@@ -62,7 +64,8 @@ log.add_command(forecast_log)
 )
 @click.option("--all", "with_routine", is_flag=True, help="Include repeated probe results.")
 @printing(
-    "one object a line, with seq, at, kind, rolloutId, host, actor, text, stateBefore, stateAfter and payload"
+    "one object a line, with seq, at, kind, rolloutId, host, actor, text, stateBefore, stateAfter and payload; "
+    "of a journal: seq, at, kind, rolloutId, host, text, delivery, refusedReason and payload"
 )
 def show(
     output: Output,
@@ -77,12 +80,16 @@ def show(
     A line has the row's number, which facts of one request share, its time, the rollout, the actor (a host, an
     operator, or a part of the control plane: planner, rollout, verifier) and what happened, with the states before
     and after when they differ. DB is the database of a control plane.
+    DB may also be an agent's journal: prints what its host lived, and which facts are not sent yet or were refused.
 
     Exit codes: 0 success; 1 a row is damaged, or no such host or rollout; 2 DB cannot be read.
     """
+    if store.path is not None and is_journal(store.path):
+        show_story(output, store.path, host, rollout, after, with_routine=with_routine)
+        return
     left_out = 0
     hosts, rollouts = set[str](), set[str]()
-    with reading(store) as stored:
+    with reading(store, f"{DATABASE}, or an agent's journal") as stored:
         replay = Replay(stored.ask(lambda it: it.log_start()))
         for applied in _replayed(replay, stored):
             hosts.update(filter(None, (applied.host_id,)))

@@ -6,12 +6,13 @@ from datetime import datetime
 
 from attrs import frozen
 
+from nixfleet_cli.journals.opening import is_journal
+from nixfleet_cli.journals.status import show_journal
 from nixfleet_cli.shared import arguments
 from nixfleet_cli.shared.budgets import budget_rows
 from nixfleet_cli.shared.commands import command
-from nixfleet_cli.shared.database import StoredLog, reading, store_argument
+from nixfleet_cli.shared.database import DATABASE, StoredLog, reading, store_argument
 from nixfleet_cli.shared.file_versions import Versions, versions_of
-from nixfleet_cli.shared.journal_status import is_journal, show_journal
 from nixfleet_cli.shared.output import ROWS_MAX, Output, Row, printing, section, shown_time
 from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.engine.guard_verdicts import guarded_rollout
@@ -60,7 +61,8 @@ class _Moment:
     "one object with program, version, logBeginsAt, rollouts, waiting, overdue, drifted, quarantined, paused, "
     "heldUntil, refusedEvents, inForce and "
     "refusedReleases; "
-    "of a journal: program, version, rollouts, underWay, waitingToBeSent and refused"
+    "of a journal: program, version, host (with runs, shouldRun, waitsFor, probes and stages), "
+    "rollouts, underWay, waitingToBeSent and refused"
 )
 def status(output: Output, store: StoreConfig, at_time: datetime) -> None:
     """Show rollouts and what holds their hosts.
@@ -70,8 +72,9 @@ def status(output: Output, store: StoreConfig, at_time: datetime) -> None:
     done; waiting hosts with the gate that holds them; quarantines, holds of operators, holds that end by themselves,
     refused events, what is in force and for how long hosts accept it, and refused releases. Of each the first ten, and
     how many more there are.
-    DB may also be an agent's journal: shows the rollouts of its host, the activation under way, and the facts that wait
-    to be sent or were refused.
+    DB may also be an agent's journal: shows what its host runs, what it should run and what that waits for; its probes,
+    and since when; the stages of its rollout, with their times; its rollouts; the activation under way; and the facts
+    that wait to be sent or were refused.
 
     DB may be in use; the result is one moment of it. Run the command as the owner of DB: even a reader of SQLite writes
     a small file beside it.
@@ -81,7 +84,7 @@ def status(output: Output, store: StoreConfig, at_time: datetime) -> None:
     if store.path is not None and is_journal(store.path):
         show_journal(output, store.path)
         return
-    with reading(store, "the database of a control plane, or an agent's journal") as stored:
+    with reading(store, f"{DATABASE}, or an agent's journal") as stored:
         moment = _moment(stored, versions_of(store))
         output.show(_value(moment, at_time), _lines(moment, at_time))
 

@@ -29,6 +29,8 @@ from nixfleet_control_plane.reading.queries import NotReadable, Queries
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_runtime.config.options import ConfigError
 from nixfleet_runtime.config.plugins import PluginUnusable
+from nixfleet_runtime.documents.problems import Problem
+from nixfleet_runtime.documents.tables import read_toml
 from nixfleet_runtime.storage.copies import NotUpgraded
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 
@@ -41,7 +43,7 @@ config_option: Final = click.option(
     "config_file",
     metavar="FILE",
     type=FILE,
-    help="The control plane's configuration, in place of the path: its store may be of any kind.",
+    help="The configuration, in place of the path: a control plane's store may be of any kind.",
 )
 """Gives a command the option --config, as `config_file`."""
 
@@ -74,9 +76,32 @@ def store_named(
         assert database is not None
         return sqlite_config(database)
     try:
+        if _is_of_an_agent(config_file):
+            return sqlite_config(_journal_of(config_file))
         return load_store_config(config_file, os.environ)
     except ConfigError as error:
         raise Unusable(*lines_of(error)) from error
+
+
+def _is_of_an_agent(config_file: Path) -> bool:
+    content = read_toml(config_file)
+    # What is wrong with the file is for whoever loads it to say.
+    return not isinstance(content, Problem) and "journal" in content and "store" not in content
+
+
+def _journal_of(config_file: Path) -> Path:
+    """Return the path of an agent's journal. Raises: ConfigError; Unusable, if it is of another kind."""
+    from nixfleet_agent.config import JournalConfig, load_journal_config
+
+    journal = load_journal_config(config_file, os.environ)
+    if isinstance(journal, JournalConfig):
+        return journal.path
+    assert journal is not None
+    by = f"{journal.plugin.name!r} of {journal.plugin.distribution}"
+    raise Unusable(
+        f'the journal {by} is read by its agent alone: expected one of kind "sqlite"; '
+        "the log of the agent, and the control plane, tell what its host does"
+    )
 
 
 def sqlite_path(store: StoreConfig, command: str) -> Path:

@@ -1,0 +1,1 @@
+"""An agent's journal, read by the commands of operators: how its host stands, and what it lived."""
