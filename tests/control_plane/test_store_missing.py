@@ -1,13 +1,13 @@
 """A start on a database from which rows are gone: it says what is missing, holds what it must, and serves the rest."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import pytest
 from attrs import evolve
 
-from nixfleet_control_plane.history.loading import state_of
+from nixfleet_control_plane.history.loading import load_state, state_of
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
@@ -20,6 +20,7 @@ from nixfleet_control_plane.messages.inputs import (
     RetryHosts,
     SkipHosts,
 )
+from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.service import running
 from nixfleet_control_plane.store.store import Snapshot
 from nixfleet_proto.agent_event import DispatchAck
@@ -77,6 +78,35 @@ def test_a_snapshot_that_has_not_each_row_up_to_its_head_once_is_refused(
 
     with pytest.raises(DamagedRow, match="expected "):
         state_of(LIES[lie](snapshot))
+
+
+class _Forgetful:
+    """A store that returns the same snapshot, whatever it is told."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def load(self) -> Snapshot:
+        return self._snapshot
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_log_from_which_no_record_follows_is_refused_by_name(
+    fleet: ScriptedControlPlane,
+) -> None:
+    """Its first rows are gone, and so are the cached records; or records are cached beyond its end."""
+    snapshot = fleet.store.load().in_memory()
+    beheaded = evolve(snapshot, tail=[*snapshot.tail][-1:], hosts=())
+    beyond = evolve(snapshot, cached_through=snapshot.head_seq + 9, tail=())
+
+    for each in (beheaded, beyond):
+        with pytest.raises(DamagedRow, match="to follow from the log, found one missing"):
+            load_state(_Forgetful(each))
 
 
 @pytest.mark.parametrize("statement", [MANIFEST, FLEET])

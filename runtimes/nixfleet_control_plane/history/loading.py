@@ -83,7 +83,7 @@ async def loaded_state(store: Store) -> State:
     with suppress(_CacheIncomplete):
         return await anyio.to_thread.run_sync(state_of, await store.load())
     await store.commit((SetRecordsThrough(0),))
-    return await anyio.to_thread.run_sync(state_of, await store.load())
+    return await anyio.to_thread.run_sync(_state_by_log, await store.load())
 
 
 def load_state(store: BlockingStore) -> State:
@@ -91,11 +91,20 @@ def load_state(store: BlockingStore) -> State:
     with suppress(_CacheIncomplete):
         return state_of(store.load())
     store.commit((SetRecordsThrough(0),))
-    return state_of(store.load())
+    return _state_by_log(store.load())
 
 
 class _CacheIncomplete(Exception):
     """The cache lacks a record that it claims to have, or claims rows that the log does not have."""
+
+
+def _state_by_log(snapshot: Snapshot) -> State:
+    """As `state_of`, of a snapshot without cached records, from which nothing but the log can complete them."""
+    try:
+        return state_of(snapshot)
+    except _CacheIncomplete as error:
+        problem = "expected the record of each host of an open rollout to follow from the log, found one missing"
+        raise DamagedRow(snapshot.head_seq, "the last", problem) from error
 
 
 def state_of(snapshot: Snapshot) -> State:
