@@ -25,6 +25,7 @@ WORKLOADS = (
     "cold_start",
     "plan",
     "overview",
+    "viewers",
     "freeze",
     "growth",
     "log_size",

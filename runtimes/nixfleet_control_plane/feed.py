@@ -15,16 +15,25 @@ import anyio
 from nixfleet_control_plane.messages.log_entry import LogRow
 
 ROWS_KEPT: Final = 10_000
+BEAT_SECONDS: Final = 0.25
+"""Streams send at most so often."""
+IDLE_SECONDS: Final = 15.0
+"""How long a stream says nothing."""
 
 
 class Feed:
-    """The end of a log. head: the number of its last row. rows_kept: how many of the last rows stay in memory."""
+    """The end of a log. head: the number of its last row. rows_kept: how many of the last rows stay in memory.
+
+    beats: how often streams were let go on, all at once: hundreds of timers would cost more than what they send.
+    """
 
     def __init__(self, head: int = 0, *, rows_kept: int = ROWS_KEPT) -> None:
         self.head = head
         self.is_closed = False
         self._rows: deque[LogRow] = deque(maxlen=rows_kept)
         self._grown = anyio.Event()
+        self.beats = 0
+        self._beat = anyio.Event()
 
     def add(self, rows: Iterable[LogRow]) -> None:
         """Take rows that have become durable, in order, and wake everyone who waits for one."""
@@ -47,6 +56,7 @@ class Feed:
         """End every wait, now and later."""
         self.is_closed = True
         self._wake()
+        self._let_go_on()
 
     def after(self, seq: int, limit: int) -> tuple[LogRow, ...] | None:
         """Return up to `limit` rows after row `seq`, oldest first; `None`: they are older than what is kept."""
@@ -59,6 +69,26 @@ class Feed:
         """Return once there is a row after row `seq`, or the feed is closed."""
         while self.head <= seq and not self.is_closed:
             await self._grown.wait()
+
+    async def run_beats(self) -> None:
+        """Let streams go on when there are rows, at most every BEAT_SECONDS, and every IDLE_SECONDS; until `close`."""
+        seen = self.head
+        while not self.is_closed:
+            with anyio.move_on_after(IDLE_SECONDS):
+                await self.beyond(seen)
+            seen = self.head
+            self._let_go_on()
+            await anyio.sleep(BEAT_SECONDS)
+
+    async def next_beat(self, beats: int) -> None:
+        """Return once there was a beat after the one with this number, or the feed is closed."""
+        while self.beats <= beats and not self.is_closed:
+            await self._beat.wait()
+
+    def _let_go_on(self) -> None:
+        self.beats += 1
+        beat, self._beat = self._beat, anyio.Event()
+        beat.set()
 
     def _wake(self) -> None:
         grown, self._grown = self._grown, anyio.Event()

@@ -660,6 +660,7 @@ async def running(
         try:
             async with anyio.create_task_group() as ticking:
                 ticking.start_soon(service.tick_every, tick_seconds)
+                ticking.start_soon(service.feed.run_beats)
                 yield service
                 ticking.cancel_scope.cancel()
         finally:

@@ -129,7 +129,7 @@ def make_app(
     hosts = HostRoutes(service, authenticator, queries, contacts)
     operators = OperatorRoutes(service, authenticator, queries, contacts)
     overviews = OverviewRoutes(service, authenticator, queries, contacts)
-    log = LogRoutes(service, authenticator, queries, viewers)
+    log = LogRoutes.of(service, authenticator, queries, viewers)
     forecasts = ForecastRoutes(forecaster, authenticator)
     previews = PreviewRoutes(forecaster, authenticator, operators)
     open_routes = OpenRoutes(

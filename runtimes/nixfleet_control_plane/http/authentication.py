@@ -26,6 +26,7 @@ from nixfleet_runtime.http.signing.key_id import (
     HostSubject,
     OperatorSubject,
     host_key_id,
+    operator_key_id,
     subject_of,
 )
 from nixfleet_runtime.http.signing.nonces import ENROLLMENTS_MAX, NonceMemory
@@ -113,6 +114,16 @@ class Authenticator:
         key_id = host_key_id(hostname)
         if self._ring().key_of(key_id) != key:
             raise UnknownKey(key_id)
+
+    def is_current(self, operator: Operator) -> bool:
+        """Return whether the operator still has this key and this role: the trust file may be another by now."""
+        known = self._ring().operators.get(operator.name)
+        return known is operator or known == operator
+
+    def require_current_operator(self, operator: Operator) -> None:
+        """To be called after a wait. Raises: RequestRefused, as for a request that is signed with that key now."""
+        if not self.is_current(operator):
+            raise UnknownKey(operator_key_id(operator.name))
 
     def count_events(self, hostname: str, number: int) -> None:
         """Count events that a host sent. Raises: Refusal, 429, if they are too many."""

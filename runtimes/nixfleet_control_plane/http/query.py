@@ -58,8 +58,10 @@ class Number(Parameter):
     def of(self, request: Request) -> int:
         """Return the number. Raises: Refusal."""
         text = self.text(request)
-        if text is None:
-            return self.default
+        return self.default if text is None else self.number(text)
+
+    def number(self, text: str) -> int:
+        """Return the number that `text` is. Raises: Refusal."""
         is_number = text.isascii() and text.isdecimal() and len(text) <= NUMBER_LENGTH_MAX
         if not is_number or int(text) < self.at_least:
             raise self.refusal(f"a whole number, at least {self.at_least}", repr(text))

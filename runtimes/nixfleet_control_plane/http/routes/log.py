@@ -5,30 +5,32 @@ Source: docs/spec/wire.md, The feed.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from functools import partial
+from typing import Final, Self
 
 import anyio
 import anyio.lowlevel
 from anyio import CancelScope
-from attrs import evolve, frozen
+from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
 from nixfleet_control_plane.http.answers import bytes_answer, refusal
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
-from nixfleet_control_plane.http.listed_lines import asks_approval, listed_lines
+from nixfleet_control_plane.http.listed_lines import asks_approval
+from nixfleet_control_plane.http.log_lines import Line, LogLines, Wanted, page_bytes
+from nixfleet_control_plane.http.log_stream import MEDIA_TYPE, Frames, LogStream
 from nixfleet_control_plane.http.query import AFTER_ROW, FEED_WAIT, LIMIT, Parameter
 from nixfleet_control_plane.http.server.limits import FEED_SECONDS_MAX, Pollers
 from nixfleet_control_plane.http.server.presence import until_gone
-from nixfleet_control_plane.messages.log_entry import EARLIER_KINDS, ENTRY_KINDS, LogRow
+from nixfleet_control_plane.messages.log_entry import ENTRY_KINDS, LogRow
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import OperatorRole
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.line_types import Severity
-from nixfleet_runtime.http.listings import FEED_PAGE, PAGE_LENGTH_MAX, FeedPage, ListedRow
+from nixfleet_runtime.http.listings import FEED_PAGE, PAGE_LENGTH_MAX
 
 KINDS: Final = (*ENTRY_KINDS, "agent_event")
 """The kinds of lines. A report of a host, `agent_events`, has lines of kind `agent_event` or `fact_refused`."""
@@ -46,90 +48,101 @@ _SEVERITY: Final = Parameter(
 
 
 @frozen
-class Wanted:
-    """Which lines are wanted; `None`: any. severity: the least."""
+class LogRows:
+    """The rows of the log. queries: what is older than the rows in memory."""
 
-    rollout_id: str | None
-    host: str | None
-    kind: str | None
-    severity: Severity | None = None
+    service: ControlPlaneService
+    queries: Queries
 
-    def may_be_in(self, row: LogRow) -> bool:
-        """Return whether a line of `row` can be wanted. By its columns alone: most rows need not be read then."""
-        if row.kind in EARLIER_KINDS:
-            return True
-        has_kind = (
-            self.kind in (None, row.kind)
-            or (row.kind == "agent_events" and self.kind == "agent_event")
-            or (row.kind == "agent_events" and row.outcome is not None)
-        )
-        return (
-            has_kind
-            and self.rollout_id in (None, row.rollout_id)
-            and self.host in (None, row.host_id)
-        )
+    async def after(self, seq: int, limit: int) -> Sequence[LogRow]:
+        """Return up to `limit` rows after a row, oldest first. Raises: NotReadable."""
+        rows = self.service.feed.after(seq, limit)
+        if rows is not None:
+            return rows
+        return await self.queries.log_rows(None, after_seq=seq, limit=limit)
 
-    def has(self, line: ListedRow) -> bool:
-        """Return whether `line` is wanted."""
-        return (
-            self.rollout_id in (None, line.rollout_id)
-            and self.host in (None, line.host)
-            and self.kind in (None, line.kind)
-            and (self.severity is None or _severity(line).rank >= self.severity.rank)
-        )
+
+@frozen
+class _Page:
+    """Lines after a row. next: the last row that was looked at. head, begins: as in `FeedPage`."""
+
+    lines: tuple[Line, ...]
+    next: int
+    head: int
+    begins: int | None
+
+    def shown(self) -> Response:
+        """Return the page as a response."""
+        body = page_bytes(self.lines, self.next, self.head, self.begins)
+        return bytes_answer(body, "application/json")
 
 
 @frozen
 class LogRoutes:
-    """The feed. queries: what is older than the rows in memory. viewers: those that wait for the log to grow."""
+    """The feed. viewers: those that wait for the log to grow. Made by `of`."""
 
     service: ControlPlaneService
     authenticator: Authenticator
-    queries: Queries
+    rows: LogRows
     viewers: Pollers
+    lines: LogLines
+    frames: Frames
+
+    @classmethod
+    def of(
+        cls,
+        service: ControlPlaneService,
+        authenticator: Authenticator,
+        queries: Queries,
+        viewers: Pollers,
+    ) -> Self:
+        """Return the routes of a control plane: its readers share the lines and the frames."""
+        lines, rows = LogLines(asks_approval(service)), LogRows(service, queries)
+        frames = Frames(lambda: service.feed, lines, rows.after)
+        return cls(service, authenticator, rows, viewers, lines, frames)
 
     async def log(self, request: Request) -> Response:
-        """200 with lines of the log after a row; it may wait for them."""
+        """200 with lines of the log after a row; it may wait for them, or go on as a stream."""
         asked = await self.authenticator.operator(request, OperatorRole.READ)
-        after, limit = AFTER_ROW.of(request), min(LIMIT.of(request), PAGE_LENGTH_MAX)
+        is_stream = _asks_for_stream(request)
+        after = _after(request, is_stream=is_stream)
+        limit = min(LIMIT.of(request), PAGE_LENGTH_MAX)
         wait_seconds = min(FEED_WAIT.of(request), FEED_SECONDS_MAX)
         wanted = _wanted(request)
         feed = self.service.feed
         if after > feed.head:
             detail = f"expected a row from 0 to {feed.head}, the last one, found {after}"
             raise refusal("log-shorter", "The log has no such row", 409, detail)
+        is_permitted = partial(self.authenticator.is_current, asked.operator)
+        if is_stream:
+            name = asked.operator.name
+            return LogStream(request, self.frames, after, wanted, self.viewers, name, is_permitted)
         page = await self._page(after, limit, wanted)
-        if page.events or page.begins or page.next < page.head or not wait_seconds:
-            return _shown(page)
+        if page.lines or page.begins or page.next < page.head or not wait_seconds:
+            return page.shown()
         with self.viewers.waiting(asked.operator.name), anyio.move_on_after(wait_seconds):
-            while not page.events and page.begins is None and not feed.is_closed:
+            while not page.lines and page.begins is None and not feed.is_closed:
                 await self._beyond(page.next, request)
                 page = await self._page(page.next, limit, wanted)
-        return _shown(page)
+        self.authenticator.require_current_operator(asked.operator)
+        return page.shown()
 
-    async def _page(self, after: int, limit: int, wanted: Wanted) -> FeedPage:
+    async def _page(self, after: int, limit: int, wanted: Wanted) -> _Page:
         """Return a page of what there is. It ends with a whole row, so it may have more lines than `limit`."""
-        found, seen = list[ListedRow](), after
+        found, seen = list[Line](), after
         begins: int | None = None
-        asks = asks_approval(self.service)
         while len(found) < limit and seen < self.service.feed.head and seen - after < SCANNED_MAX:
             # Whole portions, however few lines are asked for; others have their turn in between.
             await anyio.lowlevel.checkpoint()
-            for row in await self._rows(seen, PAGE_LENGTH_MAX):
+            for row in await self.rows.after(seen, PAGE_LENGTH_MAX):
                 if row.seq > seen + 1:
                     begins = row.seq  # The log has no gaps: what is before it was dropped.
                 if wanted.may_be_in(row):
-                    found += map(_without_artefact, filter(wanted.has, listed_lines(row, asks)))
+                    found += filter(wanted.has, self.lines.of(row))
                 seen = row.seq
                 if len(found) >= limit:
                     break
-        return FeedPage(tuple(found), seen, self.service.feed.head, begins)
-
-    async def _rows(self, after: int, limit: int) -> Sequence[LogRow]:
-        rows = self.service.feed.after(after, limit)
-        if rows is not None:
-            return rows
-        return await self.queries.log_rows(None, after_seq=after, limit=limit)
+        return _Page(tuple(found), seen, self.service.feed.head, begins)
 
     async def _beyond(self, seq: int, request: Request) -> None:
         """Return once there is a row after `seq`, the feed is closed, or the reader is gone."""
@@ -155,21 +168,15 @@ def _wanted(request: Request) -> Wanted:
     return Wanted(_ROLLOUT.text(request), _HOST.text(request), kind, least)
 
 
-def _severity(line: ListedRow) -> Severity:
-    assert line.severity is not None, line
-    return Severity(line.severity)
+def _asks_for_stream(request: Request) -> bool:
+    accepted = request.headers.get("accept", "").split(",")
+    return MEDIA_TYPE in {each.partition(";")[0].strip().lower() for each in accepted}
 
 
-def _without_artefact(line: ListedRow) -> ListedRow:
-    """Return `line` without the bytes of an artefact: megabytes in a large fleet, which have calls of their own."""
-    if "body" not in line.payload:
-        return line
-    said = {name: value for name, value in line.payload.items() if name != "body"}
-    return evolve(line, payload=FrozenMap(said))
-
-
-def _shown(page: FeedPage) -> Response:
-    return bytes_answer(FEED_PAGE.encode(page), "application/json")
+def _after(request: Request, *, is_stream: bool) -> int:
+    """Return the row after which to begin: of a stream that is resumed, the last one that its reader has."""
+    resumed = request.headers.get("last-event-id") if is_stream else None
+    return AFTER_ROW.of(request) if resumed is None else AFTER_ROW.number(resumed)
 
 
 LOG_CALLS: Final[tuple[Call[LogRoutes], ...]] = (
@@ -179,7 +186,12 @@ LOG_CALLS: Final[tuple[Call[LogRoutes], ...]] = (
         LogRoutes.log,
         Caller.READER,
         (
-            Answer(200, "the lines, and after which row the next ones begin", FEED_PAGE),
+            Answer(
+                200,
+                "the lines, and after which row the next ones begin; with `Accept: text/event-stream` a stream of "
+                "events, each of which has such a page as its data, and the last row as its id",
+                FEED_PAGE,
+            ),
             Answer(409, "the log is shorter than that: its database was lost"),
             Answer(429, "the operator has too many readers that wait"),
         ),
