@@ -15,6 +15,11 @@ def warrant_payload(warrant: Warrant) -> bytes:
     return _WARRANT.encode_canonical(warrant)
 
 
+def decode_warrant(data: bytes) -> Warrant:
+    """Return the order that `data` holds, without its signature. Raises: DecodeError."""
+    return _WARRANT.decode(data)
+
+
 def encode_signed_warrant(signed: SignedWarrant) -> bytes:
     """Return a warrant with its signature, as canonical bytes."""
     return SIGNED_WARRANT.encode_canonical(signed)

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "operator": Lazy(
         _OPERATE, f"{_AT}.operator:operator", "Inspect and command a fleet over the network."
     ),
+    "ui": Lazy(_OPERATE, f"{_AT}.steering.ui:ui", "Open a local page for a fleet."),
     "keys": Lazy(_KEYS, f"{_AT}.keys:keys", "Make and show keys."),
     "trust": Lazy(_KEYS, f"{_AT}.trust:trust", "Make, change and check the trust file."),
     "token": Lazy(_KEYS, f"{_AT}.token:token", "Make bootstrap tokens for new hosts."),

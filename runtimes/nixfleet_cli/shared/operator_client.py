@@ -16,8 +16,9 @@ from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import note
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.signing import SigningKey
 from nixfleet_runtime.config.sections import is_loopback
-from nixfleet_runtime.http.client import NoAnswer, signed_client, tls_context
+from nixfleet_runtime.http.client import NoAnswer, SignedClient, signed_client, tls_context
 from nixfleet_runtime.http.headers import RETRY_AFTER
 from nixfleet_runtime.http.listings import PAGE_LENGTH_MAX
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem, decode_problem
@@ -164,13 +165,19 @@ class OperatorClient:
 @asynccontextmanager
 async def operating(address: Address, clock: Clock) -> AsyncIterator[OperatorClient]:
     """Yield a client of the control plane at `address`. Raises: Unusable."""
+    async with signing(address, load_key(address.key_file), clock) as client:
+        yield OperatorClient(client, address)
+
+
+@asynccontextmanager
+async def signing(address: Address, key: SigningKey, clock: Clock) -> AsyncIterator[SignedClient]:
+    """Yield what sends requests to the control plane at `address`, signed by the operator's key. Raises: Unusable."""
     _require_secrecy(address)
-    key, tls = load_key(address.key_file), _tls(address)
-    key_id = operator_key_id(address.name)
+    key_id, tls = operator_key_id(address.name), _tls(address)
     async with signed_client(
         address.url, key_id, key, clock, tls=tls, answer_bytes_max=PAGE_BYTES_MAX
     ) as client:
-        yield OperatorClient(client, address)
+        yield client
 
 
 def _require_secrecy(address: Address) -> None:
