@@ -9,14 +9,14 @@ an equal result, and everything that the codec ever wrote is accepted here.
 The generated function, for an event:
 
     def read(_given):
-        if type(_given) is not dict: raise Surprise
+        if _type(_given) is not dict: raise Surprise
         probe_name = _given["probeName"]
-        if type(probe_name) is not str: raise Surprise
+        if _type(probe_name) is not str: raise Surprise
         mode = _given["mode"]
         mode = _members_mode[mode]
         failure_reason = _given.get("failureReason")
         if failure_reason is not None:
-            if type(failure_reason) is not str: raise Surprise
+            if _type(failure_reason) is not str: raise Surprise
         ...
         return _make(probe_name, mode, ...)
 
@@ -147,12 +147,13 @@ class QuickReaders:
         return read
 
     def _class_reader(self, cls: type[Any]) -> QuickReader:
-        scope: dict[str, Any] = {"Surprise": Surprise, "_make": maker(cls)}
+        # `_type`: a field may be called `type`.
+        scope: dict[str, Any] = {"Surprise": Surprise, "_make": maker(cls), "_type": type}
         lines: list[str] = []
         if cls in self._reshaped:
             scope["_reshape"] = self._reshaped[cls]
             lines.append("_given = _reshape(_given)")
-        lines.append("if type(_given) is not dict: raise Surprise")
+        lines.append("if _type(_given) is not dict: raise Surprise")
         for field in attrs.fields(cls):
             lines += self._field(field, scope)
         passed = [f"{it.name}={it.name}" if it.kw_only else it.name for it in attrs.fields(cls)]
@@ -191,9 +192,9 @@ class QuickReaders:
             return [f"if {name} is not None:", *_indented(self._checks(field, option, scope))]
         if form is int:
             low, high = (I32_MIN, I32_MAX) if name in SIGNED_FIELDS else (0, U64_MAX)
-            return [f"if type({name}) is not int or not {low} <= {name} <= {high}: raise Surprise"]
+            return [f"if _type({name}) is not int or not {low} <= {name} <= {high}: raise Surprise"]
         if form in (str, bool):
-            return [f"if type({name}) is not {form.__name__}: raise Surprise"]
+            return [f"if _type({name}) is not {form.__name__}: raise Surprise"]
         if isinstance(form, type) and issubclass(form, StrEnum):
             scope[f"_members_{name}"] = members_of(form)
             return [f"{name} = _members_{name}[{name}]"]
