@@ -6,7 +6,7 @@ wire needs no change in this file unless it has a field of a new kind.
 Source: docs/spec/wire.md, JSON.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 from functools import cached_property, partial
@@ -280,6 +280,14 @@ class Coder(Generic[T]):
             # or its refusal would tell of two attempts.
             pass
         return self.read_strictly(parsed)
+
+    def each_of_json(self, parsed: Sequence[JsonValue]) -> tuple[T, ...]:
+        """As `of_json`, for each. Raises: DecodeError."""
+        try:
+            return tuple(map(self.read_quickly, parsed))
+        except Exception:
+            pass
+        return tuple(map(self.of_json, parsed))
 
     def read_strictly(self, parsed: JsonValue) -> T:
         """As `of_json`, in three times the time: this is what finds every problem. Raises: DecodeError."""

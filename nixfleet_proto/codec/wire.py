@@ -108,7 +108,7 @@ def facts_of_payload(payload: bytes) -> tuple[AgentEvent, ...]:
 
     Raises: DecodeError.
     """
-    return tuple(map(_EVENT.of_json, _events_in(payload)))
+    return _EVENT.each_of_json(_events_in(payload))
 
 
 def payload_without(payload: bytes, seq_max: int) -> bytes:
@@ -120,15 +120,13 @@ def payload_without(payload: bytes, seq_max: int) -> bytes:
     return sorted_bytes({"events": [each for each in envelopes if _seq_of(each) > seq_max]})
 
 
-def _events_in(payload: bytes) -> Iterator[JsonValue]:
+def _events_in(payload: bytes) -> list[JsonValue]:
     parsed = parse_json(payload, EVENT_BATCH.what)
     if not isinstance(parsed, Mapping):
         raise MalformedValue("an object", parsed)
     if "events" not in parsed:
-        yield parsed["event"]
-        return
-    for envelope in read_list(parsed["events"]):
-        yield read_object(envelope)["event"]
+        return [parsed["event"]]
+    return [read_object(envelope)["event"] for envelope in read_list(parsed["events"])]
 
 
 def _seq_of(envelope: JsonValue) -> int:

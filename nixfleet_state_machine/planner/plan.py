@@ -56,7 +56,13 @@ def replan(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[Pl
     closures that were reported by `FleetView.quarantine_changed` since. now: aware UTC.
     Raises: InvalidValue.
     """
-    _require_arguments("replan", view, quarantines, now)
+    # Asked after every fact: nearly always they are as they should be.
+    if (
+        type(view) is not FleetView
+        or type(now) is not datetime
+        or not isinstance(quarantines, dict)
+    ):
+        _require_arguments("replan", view, quarantines, now)
     if not view.has_changes:
         return ()
     planning = Planning(view, quarantines)

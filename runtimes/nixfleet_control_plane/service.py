@@ -6,7 +6,6 @@ Source: docs/spec/runtimes.md, Control plane; docs/spec/wire.md, GET /v1/agent/d
 """
 
 import logging
-from collections import Counter
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -387,7 +386,10 @@ class ControlPlaneService:
 
     def _count(self, envelopes: tuple[AgentEventEnvelope, ...], outcome: EventsOutcome) -> None:
         """Count by kind the accepted events (duplicates included) and the event that stopped the rest."""
-        accepted = Counter(type(envelope.event) for envelope in envelopes[: outcome.accepted])
+        accepted: dict[type[AgentEvent], int] = {}
+        for envelope in envelopes[: outcome.accepted]:
+            kind = type(envelope.event)
+            accepted[kind] = accepted.get(kind, 0) + 1
         for kind, number in accepted.items():
             self._count_events(kind, "accepted", number)
         if outcome.stopped_by is not None:

@@ -50,6 +50,7 @@ from nixfleet_control_plane.messages.log_entry import (
     RolloutMoved,
     line_of_fact,
 )
+from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import (
     decode_bootstrap_nonces,
     decode_fleet,
@@ -163,34 +164,31 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
 
 def take_facts(state: State, commit: CommitBuilder, entry: FactsReported, at: datetime) -> None:
     """Apply what a host reported in one request to its record. Raises: TransitionError."""
-    for _ in taken_lines(state, commit, entry, at, one_by_one=False):
-        pass
-
-
-def taken_lines(
-    state: State,
-    commit: CommitBuilder,
-    entry: FactsReported,
-    at: datetime,
-    *,
-    one_by_one: bool = True,
-) -> Iterator[FactReported | FactRefused]:
-    """As `take_facts`; yield each fact right after it was applied, with the host's record as it was then.
-
-    one_by_one: `False`: with the record as it was before all of them.
-    """
     seq = state.append(commit, entry, at)
     fold = FactFold(state, commit, _record(state, entry), at)
     for fact in entry.facts:
-        reason = entry.refused.get(fact.seq)
-        if reason is None:
-            fold.take(fact, seq)
-        else:
-            fold.skip(fact, reason, seq)
-        if one_by_one:
-            fold.put()
-        yield line_of_fact(entry, fact)
+        _fold(fold, entry, fact, seq)
     fold.put()
+
+
+def taken_lines(
+    state: State, commit: CommitBuilder, entry: FactsReported, at: datetime
+) -> Iterator[FactReported | FactRefused]:
+    """As `take_facts`; yield each fact right after it was applied, with the host's record as it was then."""
+    seq = state.append(commit, entry, at)
+    fold = FactFold(state, commit, _record(state, entry), at)
+    for fact in entry.facts:
+        _fold(fold, entry, fact, seq)
+        fold.put()
+        yield line_of_fact(entry, fact)
+
+
+def _fold(fold: FactFold, entry: FactsReported, fact: AgentEvent, seq: int) -> None:
+    reason = entry.refused.get(fact.seq)
+    if reason is None:
+        fold.take(fact, seq)
+    else:
+        fold.skip(fact, reason, seq)
 
 
 def take_fact(state: State, commit: CommitBuilder, entry: FactReported, at: datetime) -> None:

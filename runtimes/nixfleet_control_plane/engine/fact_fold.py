@@ -11,16 +11,14 @@ from datetime import datetime
 
 from nixfleet_control_plane.engine.applier import apply
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
-from nixfleet_control_plane.engine.host_record import apply_fact, skip_seq, starts_over
+from nixfleet_control_plane.engine.host_record import BEGINNINGS, apply_fact, skip_seq, starts_over
 from nixfleet_control_plane.engine.state import HostKey, State
 from nixfleet_proto.agent_event import (
     AgentEvent,
     DispatchAck,
     Postponed,
     ProbeResult,
-    RollbackComplete,
 )
-from nixfleet_proto.drafting import maker
 from nixfleet_state_machine.host.blame import blames_closure
 from nixfleet_state_machine.host.effect import (
     ControlPlaneEffect,
@@ -28,13 +26,9 @@ from nixfleet_state_machine.host.effect import (
     RemoteAppendEventLog,
     RemoteInsertQuarantine,
 )
-from nixfleet_state_machine.host.event import Remote
-from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.holds.device import device_hold
 from nixfleet_state_machine.planner.quarantining import bars_closure
-
-_remote = maker(Remote)
 
 
 class FactFold:
@@ -57,10 +51,7 @@ class FactFold:
 
     def step(self, fact: AgentEvent) -> tuple[HostRolloutState, tuple[ControlPlaneEffect, ...]]:
         """Return the record after `fact`, and the effects, of which none is carried out. Raises: TransitionError."""
-        if isinstance(fact, DispatchAck | Postponed):
-            return apply_fact(self.record, fact, self._at, self._policy)
-        # As `apply_fact` does it for all others: one call less for each.
-        return step(self.record, _remote(fact), self._at, self._policy)
+        return apply_fact(self.record, fact, self._at, self._policy)
 
     def carry_out(
         self,
@@ -90,11 +81,8 @@ class FactFold:
                 apply(effect, state, self._commit, self._at)
         self.record = after
         self._not_put.append(fact)
-        if not isinstance(fact, ProbeResult):
-            state.receipts.note(self._key, fact, self._at)
-        if isinstance(fact, RollbackComplete) or self._key in state.rollback_failed:
-            state.note_rollback(self._key, fact)
-        if before.dispatch_acked_at is None or isinstance(fact, DispatchAck | Postponed):
+        state.note_fact(self._key, fact, self._at)
+        if before.dispatch_acked_at is None or isinstance(fact, BEGINNINGS):
             self.put()
             self._note_dispatch(before, fact)
         return transitions

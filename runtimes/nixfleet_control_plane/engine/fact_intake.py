@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final, cast
 
-from attrs import Factory, define, frozen
+from attrs import define, frozen
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import fork
@@ -26,6 +26,7 @@ from nixfleet_control_plane.messages.inputs import HostEvents, Signed
 from nixfleet_control_plane.messages.log_entry import IdentityForked, Stopped, facts_reported
 from nixfleet_proto.agent_event import AgentEvent, ProbeResult
 from nixfleet_proto.codec.wire import batch_payload, envelope_payload, payload_without
+from nixfleet_proto.drafting import maker
 from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
@@ -137,7 +138,7 @@ def _reports(input: HostEvents) -> Iterator[_Report]:
             found = f"{len({each.rollout_id for each in envelopes})}"
             problem = ValueProblem("envelopes", "signed events of one rollout", found)
             raise InvalidValue("HostEvents", (problem,))
-        yield _Report(envelopes, input.signed)
+        yield _report(envelopes, input.signed)
         return
     for (_, signature), group in groupby(envelopes, key=_said_with):
         together = tuple(group)
@@ -145,6 +146,10 @@ def _reports(input: HostEvents) -> Iterator[_Report]:
             yield _Report(together, None)
         else:
             yield from (_Report((each,), None) for each in together)
+
+
+# Faster than the constructor: every request makes one.
+_report = maker(_Report)
 
 
 def _said_with(envelope: AgentEventEnvelope) -> tuple[str, str | None]:
@@ -157,8 +162,8 @@ class _OpenRow:
 
     seq: int
     place: int
-    facts: list[AgentEvent] = Factory(list[AgentEvent])
-    refused: dict[int, str] = Factory(dict[int, str])
+    facts: list[AgentEvent]
+    refused: dict[int, str]
 
 
 class _Intake:
@@ -248,7 +253,7 @@ class _Intake:
         self._row = None
 
     def _open(self) -> _OpenRow:
-        self._row = _OpenRow(self._state.number_row(), self._commit.length)
+        self._row = _OpenRow(self._state.number_row(), self._commit.length, [], {})
         return self._row
 
     def _go_on(self, fold: FactFold, transitions: Sequence[RecordTransition]) -> None:

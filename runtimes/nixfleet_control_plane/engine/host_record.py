@@ -5,6 +5,7 @@ three cannot disagree.
 """
 
 from datetime import datetime
+from typing import Final
 
 from attrs import evolve
 
@@ -18,6 +19,8 @@ from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.terms import RolloutTerms
 
 _remote = maker(Remote)
+BEGINNINGS: Final = (DispatchAck, Postponed)
+"""The facts that tell of the dispatch itself: one of them comes first. All others change nothing but by `step`."""
 
 
 def opened_record(terms: RolloutTerms, hostname: str) -> HostRolloutState:
@@ -51,6 +54,8 @@ def apply_fact(
 
     Raises: TransitionError.
     """
+    if not isinstance(fact, BEGINNINGS):
+        return step(record, _remote(fact), at, policy)
     if starts_over(record, fact):
         record = skip_seq(record, fact.seq - 1)
     return step(_with_dispatch_times(record, fact), _remote(fact), at, policy)

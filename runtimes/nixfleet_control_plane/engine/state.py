@@ -248,7 +248,14 @@ class State:
                 self._note_way_back(record)
         return self.ways_back[rollout_id]
 
-    def note_rollback(self, key: HostKey, fact: AgentEvent) -> None:
+    def note_fact(self, key: HostKey, fact: AgentEvent, at: datetime) -> None:
+        """Note what else follows, in memory alone, from a fact that a host's record took. Of most nothing does."""
+        if not isinstance(fact, ProbeResult):
+            self.receipts.note(key, fact, at)
+        if isinstance(fact, RollbackComplete) or key in self.rollback_failed:
+            self._note_rollback(key, fact)
+
+    def _note_rollback(self, key: HostKey, fact: AgentEvent) -> None:
         """Note whether the latest fact of a host is that its rollback failed; if one ended, the host's slot is free."""
         if isinstance(fact, RollbackComplete):
             self.going_back.discard(key)

@@ -177,8 +177,7 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
                 state.digests.note(key, facts)
                 for fact in facts:
                     if fact.seq not in refused:
-                        state.receipts.note(key, fact, logged.at)
-                        state.note_rollback(key, fact)
+                        state.note_fact(key, fact, logged.at)
     for misfit in misfits.values():
         raise misfit
     if hosts.keys() != _expected_hosts(open_rollouts):
@@ -293,7 +292,7 @@ def _facts_in(
     """Return the facts of a row of either format, and the numbers of those that were refused."""
     match entry:
         case FactsReported():
-            return entry.facts, entry.refused
+            return entry.facts, entry.refused.keys()
         case FactReported():
             return (entry.fact,), ()
         case FactRefused():

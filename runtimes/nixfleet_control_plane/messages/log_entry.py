@@ -270,27 +270,31 @@ def canonical_row(row: LogRow) -> bytes:
     """
     seq, ts, kind, host, rollout, payload, signature, first_fact_seq, fact_count, outcome = row
     number = str(seq)
-    # In ASCII the number of characters is the number of bytes, so the row can be encoded at once.
+    # In ASCII the number of characters is the number of bytes, so the row can be encoded at once. Written out, because
+    # a call for each column costs more than all else.
     text = (
-        f"{len(number)}:{number}{len(ts)}:{ts}{len(kind)}:{kind}{_sized(host)}{_sized(rollout)}"
-        f"{len(payload)}:{payload}{_sized(signature)}"
+        f"{len(number)}:{number}{len(ts)}:{ts}{len(kind)}:{kind}"
+        f"{'-' if host is None else f'{len(host)}:{host}'}"
+        f"{'-' if rollout is None else f'{len(rollout)}:{rollout}'}"
+        f"{len(payload)}:{payload}"
+        f"{'-' if signature is None else f'{len(signature)}:{signature}'}"
     )
-    facts = () if row[7:] == _NO_FACTS else (_text(first_fact_seq), _text(fact_count), outcome)
-    text += "".join(map(_sized, facts))
+    facts: tuple[str | None, ...] = ()
+    if first_fact_seq is not None or fact_count is not None or outcome is not None:
+        first, count = _text(first_fact_seq), _text(fact_count)
+        facts = first, count, outcome
+        text += (
+            f"{'-' if first is None else f'{len(first)}:{first}'}"
+            f"{'-' if count is None else f'{len(count)}:{count}'}"
+            f"{'-' if outcome is None else f'{len(outcome)}:{outcome}'}"
+        )
     if text.isascii():
         return text.encode()
     return b"".join(map(_sized_bytes, (number, *row[1:7], *facts)))
 
 
-_NO_FACTS: Final = (None, None, None)
-
-
 def _text(number: int | None) -> str | None:
     return None if number is None else str(number)
-
-
-def _sized(column: str | None) -> str:
-    return "-" if column is None else f"{len(column)}:{column}"
 
 
 def _sized_bytes(column: str | None) -> bytes:

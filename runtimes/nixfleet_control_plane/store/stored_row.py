@@ -36,8 +36,8 @@ REFERRED: Final = (
 PUT_CONTENT: Final = "INSERT OR IGNORE INTO contents (hash, text) VALUES (?, ?)"
 
 Columns: TypeAlias = tuple[int, *tuple[str | int | bytes | None, ...]]
-_SIGNATURE: Final = LogRow._fields.index("signature")
-"""After the payload."""
+_PAYLOAD: Final = LogRow._fields.index("payload")
+_SIGNATURE: Final = _PAYLOAD + 1
 _NO_CONTENTS: Final[Mapping[str, str]] = {}
 
 
@@ -46,8 +46,10 @@ def stored_row(row: LogRow) -> tuple[Columns, Mapping[str, str]]:
     seq, ts, kind, host, rollout, _, signature, first_fact_seq, fact_count, outcome = row
     payload, contents = stored_payload(row)
     signed = None if signature is None else _as_bytes(signature)
-    about = host, rollout, payload, signed, first_fact_seq, fact_count, outcome
-    return (seq, ts, kind, *about), contents
+    return (
+        (seq, ts, kind, host, rollout, payload, signed, first_fact_seq, fact_count, outcome),
+        contents,
+    )
 
 
 def read_row(columns: Sequence[Any]) -> LogRow:
@@ -60,7 +62,7 @@ def read_row(columns: Sequence[Any]) -> LogRow:
     except Exception as error:  # Also if the references themselves were altered.
         raise DamagedRow(row.seq, row.kind, str(error)) from error
     signed = signature.hex() if isinstance(signature, bytes) else signature
-    return LogRow._make((*row[: _SIGNATURE - 1], payload, signed, *row[_SIGNATURE + 1 :]))
+    return LogRow._make((*row[:_PAYLOAD], payload, signed, *row[_SIGNATURE + 1 :]))
 
 
 def stored_payload(row: LogRow) -> tuple[str, Mapping[str, str]]:

@@ -2,11 +2,14 @@
 
 from typing import Generic, TypeVar
 
+from nixfleet_proto.drafting import maker
 from nixfleet_runtime.kernel.engine import Commit
 
 WriteT = TypeVar("WriteT")
 ActionT = TypeVar("ActionT")
 ReplyT = TypeVar("ReplyT")
+# Faster than the constructor: every input makes one.
+_commit = maker(Commit)
 
 
 class CommitBuilder(Generic[WriteT, ActionT]):
@@ -40,4 +43,4 @@ class CommitBuilder(Generic[WriteT, ActionT]):
 
     def built(self, reply: ReplyT) -> Commit[WriteT, ReplyT, ActionT]:
         """Return the commit with everything added so far."""
-        return Commit(tuple(self._writes), reply, tuple(self._actions))
+        return _commit(tuple(self._writes), reply, tuple(self._actions))
