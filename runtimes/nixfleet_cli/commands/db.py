@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +15,15 @@ from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.database import config_option, sqlite_path, store_named
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing
+from nixfleet_cli.shared.progress import progress
 from nixfleet_control_plane.history.rebuild import check_chain
 from nixfleet_control_plane.history.shadow import ViewsDiffer, compare_views, derive_views_anew
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
-from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_control_plane.store.queries import HEAD, open_for_reading
 from nixfleet_proto.codec import DecodeError
 from nixfleet_runtime.process import garbage
+from nixfleet_runtime.process.progress import Noted
 from nixfleet_runtime.storage.copies import DamagedDatabase, NotEnoughSpace, NotUpgraded
 from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
 from nixfleet_runtime.storage.opening import is_full
@@ -77,22 +80,26 @@ def upgrade(
         if dry_run:
             output.show(_value(plan, None, None), ["nothing was done: --dry-run"])
             return
-        with only_process_on(file):
-            done = bring_up_to_date(file, file_format, _check(is_database, rebuild), always=rebuild)
-        rows = _verified_rows(file) if is_database else None
+        with only_process_on(file), progress(output, f"upgrading {file.name}", "rows") as bar:
+            check = _check(is_database, rebuild, bar.noted)
+            done = bring_up_to_date(file, file_format, check, always=rebuild)
+        rows = _verified_rows(output, file) if is_database else None
     output.show(_value(plan, done, rows), _done_lines(plan, done, rows))
 
 
-def _check(is_database: bool, rebuild: bool) -> Check:
+def _check(is_database: bool, rebuild: bool, noted: Noted) -> Check:
     if not is_database:
         return require_readable
-    return derive_views_anew if rebuild else compare_views
+    return partial(derive_views_anew if rebuild else compare_views, noted=noted)
 
 
-def _verified_rows(file: Path) -> int:
+def _verified_rows(output: Output, file: Path) -> int:
     """Return the number of rows of the log. Raises: Findings, if its chain does not hold."""
-    with closing(open_for_reading(file)) as connection:
-        report = check_chain(connection)
+    with (
+        closing(open_for_reading(file)) as connection,
+        progress(output, "verifying the chain", "rows", HEAD.of(connection)) as bar,
+    ):
+        report = check_chain(connection, bar.noted)
     if report.problem is not None:
         where = f"the chain of its log breaks at row {report.broken_at}: {report.problem}"
         raise Findings(f"{file} has this program's version, but {where}")

@@ -23,6 +23,7 @@ from nixfleet_cli.shared.database import DATABASE, StoredLog, reading, store_arg
 from nixfleet_cli.shared.exports import exports_option, refusing_exports
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, note, printing
+from nixfleet_cli.shared.progress import progress
 from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.approvals import EarlierTrust, check_approvals
@@ -36,6 +37,7 @@ from nixfleet_control_plane.messages.entry_codec import entry_of, row_of
 from nixfleet_control_plane.messages.log_entry import LoggedLine, lines_of
 from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.process import garbage
+from nixfleet_runtime.process.progress import noting
 
 _DIFFERENCES_SHOWN_MAX = 20
 
@@ -175,25 +177,34 @@ def verify(
     )
     name = store.where
     with reading(store) as stored, refusing_exports(name):
-        report = stored.ask(lambda it: it.verify())
+        start = stored.ask(lambda it: it.log_start())
+        total = stored.ask(lambda it: it.head()) - start.first_seq + 1
+        with progress(output, "verifying the chain", "rows", total) as bar:
+            report = stored.ask(lambda it: it.verify(bar.noted))
         if report.problem is not None:
             where = f"the chain breaks at row {report.broken_at}"
             raise Findings(f"{name}: {where}: {report.problem}")
         if exports is not None:
             for _ in stored.rows_before(exports):
                 pass
-        hashes = row_hashes(stored.whole_log(exports)) if signed else ()
+        hashes: tuple[bytes, ...] = ()
+        if signed:
+            with progress(output, "hashing the rows", "rows", total) as bar:
+                hashes = row_hashes(noting(stored.whole_log(exports), bar.noted))
         for file, checkpoint in signed:
             try:
                 require_continues(hashes, checkpoint)
             except LogDiffers as error:
                 raise Findings(f"{name}: {file}: {error}") from error
-        stated = None if trust is None else check_approvals(_lines(stored, exports), trust, earlier)
-        said = (
-            check_signatures(map(entry_of, stored.whole_log(exports)), trust, earlier)
-            if trust is not None and with_signatures
-            else None
-        )
+        stated = said = None
+        if trust is not None:
+            with progress(output, "checking statements", "lines") as bar:
+                read = noting(_lines(stored, exports), bar.noted)
+                stated = check_approvals(read, trust, earlier)
+        if trust is not None and with_signatures:
+            with progress(output, "checking signatures", "rows", total) as bar:
+                rows_read = noting(stored.whole_log(exports), bar.noted)
+                said = check_signatures(map(entry_of, rows_read), trust, earlier)
     problems = [
         f"{name}: row {it.seq}: {it.problem}"
         for report_of in (stated, said)
@@ -259,7 +270,9 @@ def rebuild(output: Output, store: StoreConfig, check: bool, exports: Path | Non
     garbage.collect_rarely()
     with reading(store) as stored, refusing_exports(store.where):
         exported = None if exports is None else stored.rows_before(exports)
-        report = stored.ask(lambda it: it.rebuild(exported))
+        total = stored.ask(lambda it: it.head())
+        with progress(output, "replaying the log", "rows", total) as bar:
+            report = stored.ask(lambda it: it.rebuild(exported, bar.noted))
     if report.differences:
         raise Findings(*_differences(store.where, report.differences))
     output.show(

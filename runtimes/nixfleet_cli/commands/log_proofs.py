@@ -12,6 +12,7 @@ from nixfleet_cli.shared.database import reading, store_argument
 from nixfleet_cli.shared.exports import exports_option, refusing_exports
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing
+from nixfleet_cli.shared.progress import progress
 from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.history.approvals import EarlierTrust
 from nixfleet_control_plane.history.proofs import (
@@ -27,6 +28,7 @@ from nixfleet_proto.codec.checkpoint import LOG_PROOF, SIGNED_CHECKPOINT
 from nixfleet_proto.signing.checkpoint import UnknownSigner, sign_checkpoint, verify_checkpoint
 from nixfleet_proto.signing.refusal import VerifyError
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime.process.progress import noting
 from nixfleet_runtime.storage.regular_file import read_regular_file
 from nixfleet_runtime.storage.replaced_file import replace_file
 
@@ -75,12 +77,16 @@ def make_checkpoint(
     """
     key = load_key(key_file)
     with reading(store) as stored, refusing_exports(store.where):
-        report = stored.ask(lambda it: it.verify())
+        total = stored.ask(lambda it: it.head())
+        with progress(output, "verifying the chain", "rows", total) as bar:
+            report = stored.ask(lambda it: it.verify(bar.noted))
         if report.problem is not None:
             raise Findings(f"{store.where}: the chain breaks at row {report.broken_at}")
         if not report.rows:
             raise Findings(f"{store.where}: expected a log with at least one row, found none")
-        checkpoint = checkpoint_of(row_hashes(stored.whole_log(exports)), signer, now())
+        with progress(output, "hashing the rows", "rows", total) as bar:
+            hashes = row_hashes(noting(stored.whole_log(exports), bar.noted))
+        checkpoint = checkpoint_of(hashes, signer, now())
     _write(file, SIGNED_CHECKPOINT.encode_canonical(sign_checkpoint(checkpoint, key)))
     output.show(_value(checkpoint), [f"{file}: {_told(checkpoint)}"])
 
@@ -130,7 +136,9 @@ def make_proof(
     signed = load_checkpoint(checkpoint_file)
     earlier = None if earlier_file is None else load_checkpoint(earlier_file)
     with reading(store) as stored, refusing_exports(store.where):
-        hashes = row_hashes(stored.whole_log(exports))
+        total = stored.ask(lambda it: it.head())
+        with progress(output, "hashing the rows", "rows", total) as bar:
+            hashes = row_hashes(noting(stored.whole_log(exports), bar.noted))
         try:
             proof = prove(hashes, signed, rows, lambda: stored.whole_log(exports), earlier)
         except (LogDiffers, NoSuchRow) as error:

@@ -11,6 +11,7 @@ import click
 
 from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.output import Output, note, printing, show_lines
+from nixfleet_cli.shared.progress import progress
 from nixfleet_simulation.judge.promises import PromiseBroken
 from nixfleet_simulation.report.crash_points import crash_points as all_crash_points
 from nixfleet_simulation.report.minimise import minimise
@@ -107,11 +108,14 @@ def simulate(
 
 def _go_through_crash_points(output: Output) -> None:
     counts, violations = Counter[str](), 0
-    for point in all_crash_points():
-        counts[point.boundary.value] += 1
-        if point.broken is not None:
-            violations += 1
-            note(f"{point.die_at}: {point.broken}")
+    with progress(output, "killing each side at each step", "points") as bar:
+        for point in all_crash_points():
+            counts[point.boundary.value] += 1
+            bar.noted(1)
+            if point.broken is not None:
+                violations += 1
+                with bar.hidden():
+                    note(f"{point.die_at}: {point.broken}")
     output.show(
         {"points": counts.total(), "violations": violations, "byBoundary": dict(counts)},
         [
@@ -138,14 +142,17 @@ def _simulate(
         show_lines([f"seed {first}"])
     began, totals = time.monotonic(), Totals()
     broken: Outcome | None = None
-    for each in range(first, first + seeds):
-        rebuilds = seeds == 1 or each % REBUILDS_EVERY == 0
-        outcome = run(draw(each, hosts, days, faults), rebuilds=rebuilds)
-        totals.add(outcome)
-        output.show(_value(outcome), [_progress(outcome)])
-        if outcome.broken is not None:
-            broken = outcome
-            break
+    with progress(output, "simulating", "runs", seeds) as bar:
+        for each in range(first, first + seeds):
+            rebuilds = seeds == 1 or each % REBUILDS_EVERY == 0
+            outcome = run(draw(each, hosts, days, faults), rebuilds=rebuilds)
+            totals.add(outcome)
+            bar.noted(1)
+            with bar.hidden():
+                output.show(_value(outcome), [_progress(outcome)])
+            if outcome.broken is not None:
+                broken = outcome
+                break
     output.show(
         {
             "runs": totals.runs,

@@ -31,6 +31,7 @@ from nixfleet_control_plane.messages.writes import (
 )
 from nixfleet_control_plane.store.sqlite_statements import statement_of, view_statement
 from nixfleet_control_plane.store.sqlite_store import read_chain, read_log
+from nixfleet_runtime.process.progress import Noted, noting, unnoted
 
 DERIVED_VIEWS = (
     "rollouts",
@@ -84,12 +85,12 @@ class ViewsReport:
     differences: tuple[ViewDifference, ...]
 
 
-def check_chain(connection: sqlite3.Connection) -> ChainReport:
-    """Return how far the hash chain of the log is intact, from the first row that it has."""
+def check_chain(connection: sqlite3.Connection, noted: Noted = unnoted) -> ChainReport:
+    """Return how far the hash chain of the log is intact, from the first row that it has. noted: rows were read."""
     start = log_start(connection)
     first, head, rows = start.first_seq, start.prev_hash, start.first_seq - 1
     try:
-        for row, prev_hash, row_hash in read_chain(connection):
+        for row, prev_hash, row_hash in noting(read_chain(connection), noted):
             problem = _break_in(row, prev_hash, row_hash, head, rows + 1)
             if problem is not None:
                 return ChainReport(rows, head, rows + 1, problem, first)
@@ -116,12 +117,14 @@ def _break_in(
 
 
 def check_views(
-    connection: sqlite3.Connection, exported: Iterable[LogRow] | None = None
+    connection: sqlite3.Connection,
+    exported: Iterable[LogRow] | None = None,
+    noted: Noted = unnoted,
 ) -> ViewsReport:
     """Return where the stored views and the cache of host records differ from the log.
 
     exported: the rows before the first one of the log. Without them a replay begins with the views that are kept in
-    their place.
+    their place. noted: rows were replayed.
     Raises: DamagedRow, when an entry cannot be read or does not apply at its position; the errors of `exported`.
     """
     start = log_start(connection)
@@ -130,7 +133,7 @@ def check_views(
         start, rows = WHOLE, chain(exported, rows)
     with closing(views_at(start)) as rebuilt:
         state = state_at(start, rebuilt)
-        replay_into(rebuilt, state, rows)
+        replay_into(rebuilt, state, noting(rows, noted))
         views = [d for table in DERIVED_VIEWS for d in _compare(table, connection, rebuilt)]
         return ViewsReport(state.head_seq, (*views, *_compare_cache(connection, state)))
 

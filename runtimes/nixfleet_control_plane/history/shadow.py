@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_views
+from nixfleet_runtime.process.progress import Noted, unnoted
 from nixfleet_runtime.storage.copies import NotUpgraded
 
 FIRST_PROMISED_VERSION: Final = 5
@@ -34,22 +35,27 @@ class ViewsDiffer(NotUpgraded):
         )
 
 
-def compare_views(connection: sqlite3.Connection, found: int) -> tuple[str, ...]:
+def compare_views(
+    connection: sqlite3.Connection, found: int, noted: Noted = unnoted
+) -> tuple[str, ...]:
     """Compare the views with the log, for a file that had version `found`; return which rows were derived anew.
 
+    noted: rows were replayed.
     Raises: ViewsDiffer, DamagedRow.
     """
     if found < FIRST_PROMISED_VERSION:
-        return derive_views_anew(connection, found)
-    differences = check_views(connection).differences
+        return derive_views_anew(connection, found, noted)
+    differences = check_views(connection, noted=noted).differences
     if differences:
         raise ViewsDiffer(_path_of(connection), differences[0], len(differences))
     return ()
 
 
-def derive_views_anew(connection: sqlite3.Connection, _found: int) -> tuple[str, ...]:
+def derive_views_anew(
+    connection: sqlite3.Connection, _found: int, noted: Noted = unnoted
+) -> tuple[str, ...]:
     """Replace each row of the views that differs from the log; return those rows, one line each. Raises: DamagedRow."""
-    differences = check_views(connection).differences
+    differences = check_views(connection, noted=noted).differences
     for difference in differences:
         if difference.table != _CACHE:
             _correct(connection, difference)

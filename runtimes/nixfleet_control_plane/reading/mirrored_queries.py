@@ -27,6 +27,7 @@ from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_control_plane.store.queries import ALL, LastCommands, Quarantined, Waiting
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.process.progress import Noted, unnoted
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
@@ -95,17 +96,23 @@ class MirroredQueries:
         """As `Queries.status`."""
         return await (await self._current()).status()
 
-    async def verify(self) -> ChainReport:
+    async def head(self) -> int:
+        """As `Queries.head`."""
+        return await (await self._current()).head()
+
+    async def verify(self, noted: Noted = unnoted) -> ChainReport:
         """Return that the log can be replayed to its end: its bytes are the store's own matter."""
-        return evolve(await (await self._current()).verify(), is_kept=False)
+        return evolve(await (await self._current()).verify(noted), is_kept=False)
 
     async def log_start(self) -> LogStart:
         """As `Queries.log_start`: a log that can be mirrored is whole."""
         return WHOLE
 
-    async def rebuild(self, exported: Iterable[LogRow] | None = None) -> ViewsReport:
+    async def rebuild(
+        self, exported: Iterable[LogRow] | None = None, noted: Noted = unnoted
+    ) -> ViewsReport:
         """As `Queries.rebuild`, of the mirror's views."""
-        return await (await self._current()).rebuild(exported)
+        return await (await self._current()).rebuild(exported, noted)
 
     def close(self) -> None:
         """Close the mirror."""

@@ -15,6 +15,7 @@ from nixfleet_control_plane.messages.log_entry import LoggedEntry, LogRow
 from nixfleet_control_plane.store.queries import ALL, LastCommands, Quarantined, Waiting
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.process.progress import Noted, unnoted
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
@@ -85,17 +86,24 @@ class Queries(Protocol):
         """Return the state at the end of the log. Reads the whole log. Raises: DamagedRow."""
         ...
 
-    async def verify(self) -> ChainReport:
-        """Return how far the log is as it was written. Reads the whole log."""
+    async def head(self) -> int:
+        """Return the number of the last row of the log; 0 if it has none."""
+        ...
+
+    async def verify(self, noted: Noted = unnoted) -> ChainReport:
+        """Return how far the log is as it was written. Reads the whole log. noted: so many more rows were read."""
         ...
 
     async def log_start(self) -> LogStart:
         """Return where the log begins: `WHOLE`, unless its first rows were exported and dropped."""
         ...
 
-    async def rebuild(self, exported: Iterable[LogRow] | None = None) -> ViewsReport:
+    async def rebuild(
+        self, exported: Iterable[LogRow] | None = None, noted: Noted = unnoted
+    ) -> ViewsReport:
         """Return where the views differ from those that the log gives. Reads the whole log. Raises: DamagedRow.
 
         exported: the rows before the first one of the log; without them it begins with the views of `log_start`.
+        noted: so many more rows were replayed.
         """
         ...

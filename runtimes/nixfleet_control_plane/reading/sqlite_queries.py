@@ -38,6 +38,7 @@ from nixfleet_control_plane.store.queries import (
 )
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.process.progress import Noted, unnoted
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.rollout.state import RolloutRecord
@@ -120,20 +121,27 @@ class SqliteQueries:
         """Return the state at the end of the log. Raises: DamagedRow."""
         return await self._scan(lambda connection: Follower(connection).read_all())
 
-    async def verify(self) -> ChainReport:
-        """Return how far the hash chain of the log is intact."""
-        return await self._scan(check_chain)
+    async def head(self) -> int:
+        """Return the number of the last row of the log; 0 if it has none."""
+        return await self._answer(queries.HEAD)
+
+    async def verify(self, noted: Noted = unnoted) -> ChainReport:
+        """Return how far the hash chain of the log is intact. noted: so many more rows were read."""
+        return await self._scan(partial(check_chain, noted=noted))
 
     async def log_start(self) -> LogStart:
         """Return where the log begins: `WHOLE`, unless its first rows were exported and dropped."""
         return await self._scan(log_start)
 
-    async def rebuild(self, exported: Iterable[LogRow] | None = None) -> ViewsReport:
+    async def rebuild(
+        self, exported: Iterable[LogRow] | None = None, noted: Noted = unnoted
+    ) -> ViewsReport:
         """Return where the stored views differ from those that the log gives. Raises: DamagedRow.
 
         exported: the rows before the first one of the log; without them it begins with the views of `log_start`.
+        noted: so many more rows were replayed.
         """
-        return await self._scan(partial(check_views, exported=exported))
+        return await self._scan(partial(check_views, exported=exported, noted=noted))
 
     async def _answer(self, query: Query[T]) -> T:
         async with self._at_once, self._connected() as connection:

@@ -263,6 +263,12 @@ def refused_artefacts(connection: sqlite3.Connection) -> tuple[LoggedEntry, ...]
     return tuple(logged for _, logged in sorted(refused.items()))
 
 
+HEAD: Final = Query(
+    "SELECT ifnull(max(seq), 0) FROM event_log", (), lambda rows: int(next(iter(rows))[0])
+)
+"""The number of the last log row; 0 if there is none."""
+
+
 def log_rows_query(
     rollout_id: str | None, *, after_seq: int, limit: int
 ) -> Query[tuple[LogRow, ...]]:

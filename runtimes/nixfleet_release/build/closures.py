@@ -18,6 +18,7 @@ from nixfleet_release.build.store_paths import platform_problems
 from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.errors import DeclarationError
 from nixfleet_runtime.documents.problems import Problem, at, unknown
+from nixfleet_runtime.process.progress import Noted, noting, unnoted
 from nixfleet_runtime.releases.closure_tree import checked_closure_name
 
 
@@ -36,23 +37,26 @@ class LeadsOutside(NixfleetError):
         )
 
 
-def name_closures(checked: CheckedFleet, trees: Mapping[str, Path]) -> FrozenMap[str, str]:
+def name_closures(
+    checked: CheckedFleet, trees: Mapping[str, Path], noted: Noted = unnoted
+) -> FrozenMap[str, str]:
     """Write each host's health checks into its tree, and return the closure names by host.
 
     The closure of a tree at `…/web` is called `{hash}-web`. Hosts may share a tree if their health
-    checks are the same.
+    checks are the same. noted: so many more trees were hashed.
     Raises: DeclarationError, LeadsOutside, OSError; UnfitClosure; InvalidClosureName, NotArchivable from the hashing.
     """
     _require_fit(checked, trees)
     hosts = {tree.resolve(): hostname for hostname, tree in sorted(trees.items())}
     for tree, hostname in hosts.items():
         render_health_checks(tree, checked.health_checks[hostname])
-    names = {tree: checked_closure_name(tree, tree.name) for tree in hosts}
+    hashed = noting(hosts, noted, every=1)
+    names = {tree: checked_closure_name(tree, tree.name) for tree in hashed}
     return FrozenMap({hostname: names[tree.resolve()] for hostname, tree in trees.items()})
 
 
 def add_closures(
-    checked: CheckedFleet, trees: Mapping[str, Path], store: Path
+    checked: CheckedFleet, trees: Mapping[str, Path], store: Path, noted: Noted = unnoted
 ) -> FrozenMap[str, str]:
     """As `name_closures`, for copies of the trees, which are added to `store` under their closure names.
 
@@ -65,7 +69,7 @@ def add_closures(
         for tree, copy in copies.items():
             shutil.copytree(tree, copy, symlinks=True)
         copy_of = {hostname: copies[tree.resolve()] for hostname, tree in trees.items()}
-        closures = name_closures(checked, copy_of)
+        closures = name_closures(checked, copy_of, noted)
         names = {copy_of[hostname]: closure for hostname, closure in closures.items()}
         for copy, closure in names.items():
             if not (store / closure).exists():

@@ -22,6 +22,7 @@ from nixfleet_cli.shared.arguments import DIRECTORY, FILE, load_trust, now
 from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing, warn
+from nixfleet_cli.shared.progress import progress
 from nixfleet_proto.fleet import FleetResolved, Meta
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId
@@ -178,7 +179,7 @@ def make(
     try:
         before = earlier_in(after or out)
         built = _Built(closures, store, store_paths, pinned)
-        resolved = _resolved(declaration, ref, built, signing.signed_at, before)
+        resolved = _resolved(output, declaration, ref, built, signing.signed_at, before)
         unreachable = tuple(resolved_approvals(resolved.fleet, trust, author))
         if unreachable:
             raise DeclarationError(unreachable)
@@ -220,13 +221,18 @@ def _require_known_author(author: str | None, trust: TrustRoot) -> None:
 
 
 def _resolved(
-    declaration: Path, ref: str, built: _Built, now: datetime, before: Release | None
+    output: Output,
+    declaration: Path,
+    ref: str,
+    built: _Built,
+    now: datetime,
+    before: Release | None,
 ) -> _Resolved:
     if declaration.suffix == ".json":
         return _imported(declaration, built)
     checked = check(declaration, now=now)
     other_refs = pinned_refs(checked, now)
-    closures = _closures(checked, ref, built)
+    closures = _closures(output, checked, ref, built)
     in_force = None if before is None else InForce.of(before)
     return _Resolved(
         resolve(
@@ -259,7 +265,7 @@ def _imported(file: Path, built: _Built) -> _Resolved:
     return _Resolved(imported.fleet, {}, warnings)
 
 
-def _closures(checked: CheckedFleet, ref: str, built: _Built) -> Mapping[str, str]:
+def _closures(output: Output, checked: CheckedFleet, ref: str, built: _Built) -> Mapping[str, str]:
     if (built.trees is None) == (built.store_paths is None):
         raise click.UsageError("expected one of --closures and --store-paths")
     pinned = closures_of_pinned(checked, ref, dict(map(_of_commit, built.pinned)))
@@ -282,7 +288,8 @@ def _closures(checked: CheckedFleet, ref: str, built: _Built) -> Mapping[str, st
         )
     trees = {it.name: it for it in built.trees.iterdir() if it.is_dir() and it.name[0] != "."}
     due = {hostname: tree for hostname, tree in trees.items() if is_due(hostname)}
-    return {**add_closures(checked, due, built.store), **pinned}
+    with progress(output, "hashing closures", "trees", len(set(due.values()))) as bar:
+        return {**add_closures(checked, due, built.store, bar.noted), **pinned}
 
 
 def _of_commit(text: str) -> tuple[str, Mapping[str, str]]:
