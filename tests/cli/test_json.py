@@ -246,7 +246,9 @@ OPERATOR: dict[str, list[str]] = {
     "operator deferrals": [],
     "operator releases": [],
     "watch": ["--until", "decision"],
-    "operator enrollments": [],
+    "operator overview": ["stable"],
+    "operator host": ["web-02"],
+    "operator quarantines": [],
     "operator events": ["stable@r2"],
     "operator log": ["--after", "0"],
     "operator explain": ["web-02"],
@@ -300,6 +302,8 @@ def test_every_command_with_json_is_run_here() -> None:
     # Nothing is relayed in that fleet; `test_operator` has one in which something is. Nor is anything forecast:
     # `test_operator_previews` has a process that does. `test_notify` has a notifier.
     elsewhere = {"operator warrants", "operator forecast"}
+    # Nor is anything refused, or anybody silent or known by a key.
+    elsewhere |= {"operator refused", "operator silent", "operator enrollments"}
     elsewhere |= {path for path in WITH_JSON if path.startswith("notify ")}
     # It prints its object when it begins, and ends by a signal: `tests/ui/test_command` reads it.
     elsewhere |= {"ui"}

@@ -19,7 +19,12 @@ from nixfleet_cli.shared.operator_client import RESTART_SECONDS_MAX, Address, Op
 from nixfleet_control_plane.messages.inputs import OperatorCommand
 from nixfleet_control_plane.messages.log_entry import Commanded
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
-from nixfleet_proto.agent_event import DispatchAck, Postponed
+from nixfleet_proto.agent_event import (
+    ActivationFailed,
+    ActivationStarted,
+    DispatchAck,
+    Postponed,
+)
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import Recall, RolloutPolicy
@@ -529,17 +534,84 @@ async def test_what_is_in_force_is_shown_with_when_it_is_stale(desk: OperatorCon
     assert shown[1].endswith(": revocations.json: too old")
 
 
-async def test_hosts_whose_enrollment_was_refused_are_listed(desk: OperatorConsole) -> None:
+async def test_who_knocks_is_listed_with_who_is_in(desk: OperatorConsole) -> None:
     """With the reason, the number of times, and the fingerprint to mint a token for."""
-    assert (await desk.run("enrollments")).stdout == "no enrollment was refused\n"
     note = desk.site.service.notices.enrollment_refused
     for _ in range(2):
         note("web-09", "abcd", "nonce-used", "the nonce was used", CLOCK.now())
 
     (line,) = (await desk.run("enrollments")).stdout.splitlines()
+    value = orjson.loads((await desk.run("enrollments", "--json")).stdout)
 
-    assert line.startswith("web-09: the nonce was used (2 times, last ")
-    assert line.endswith("; key abcd)")
+    host, standing, *_, times, key, reason = line.split("\t")
+    assert (host, standing, times, key) == ("web-09", "knocking", "2", "abcd")
+    assert reason == value["reason"] == "the nonce was used"
+
+
+async def test_what_is_refused_is_listed(desk: OperatorConsole) -> None:
+    await desk.site.publish()
+    desk.site.service.notices.artefact_refused("revocations.json", None, "too old", CLOCK.now())
+
+    (line,) = (await desk.run("refused")).stdout.splitlines()
+    value = orjson.loads((await desk.run("refused", "--json")).stdout)
+
+    assert line.startswith("artefact\trevocations.json\t")
+    assert (value["kind"], value["reason"]) == ("artefact", "too old")
+    assert (await desk.run("quarantines")).stdout == ""
+
+
+async def test_the_overview_says_how_it_stands_and_what_to_do(desk: OperatorConsole) -> None:
+    """In sentences; a channel stands for its current rollout."""
+    rollout_id = await desk.site.publish()
+    await desk.run("pause", "stable", *WHY)
+
+    whole = (await desk.run("overview")).stdout
+    of_channel = (await desk.run("overview", "stable")).stdout.splitlines()
+    value = orjson.loads((await desk.run("overview", str(rollout_id), "--json")).stdout)
+
+    assert of_channel[0] == value["rollouts"][0]["headline"]
+    assert of_channel[0].startswith("stable@r1 is held: 0 of 3 hosts have converged")
+    assert "`nixfleet operator release stable --of alice`" in whole
+    assert "wave 1, waits for wave 0: 2 Pending" in whole
+    refused = await desk.run("overview", "stabel@r1")
+    assert (refused.exit_code, "stable@r1" in refused.stderr) == (1, True)
+
+
+async def test_a_host_is_shown_whole(desk: OperatorConsole) -> None:
+    """What a host wrote is text, whatever is in it."""
+    await desk.site.publish()
+    now = CLOCK.now()
+    facts = (
+        DispatchAck("old", now, 1),
+        ActivationStarted(now, "directory", 2),
+        ActivationFailed(1, "no space\n\x1b[31mred", now, 3),
+    )
+    rollout_id = RolloutId("stable@r1")
+    envelopes = tuple(AgentEventEnvelope("web-01", rollout_id, fact) for fact in facts)
+    assert (await desk.site.service.take_events("web-01", envelopes)).accepted == len(facts)
+
+    failed = (await desk.run("host", "web-01")).stdout
+    waiting = (await desk.run("host", "web-02")).stdout
+
+    assert "it failed: the switch failed with exit code 1\n    no space\n" in failed
+    assert "\x1b" not in failed
+    assert "rollout-halted: " in waiting
+    assert "An operator clears the rollout, or a repaired closure is released." in waiting
+    unknown = await desk.run("host", "wev-02")
+    assert (unknown.exit_code, "did you mean" in unknown.stderr) == (1, True)
+
+
+async def test_a_channel_stands_for_its_current_rollout(desk: OperatorConsole) -> None:
+    await desk.site.publish()
+
+    done = await desk.run("excuse", "stable", "web-03", *WHY)
+
+    assert (done.exit_code, done.stdout) == (0, "stable@r1: web-03 excused\n")
+    assert (await desk.run("events", "stable")).stdout == (
+        await desk.run("events", "stable@r1")
+    ).stdout
+    aborted = await desk.run("abort", "stable", *WHY)
+    assert aborted.exit_code == 1
 
 
 async def test_the_log_is_told_over_the_network(desk: OperatorConsole) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 import click
 
 from nixfleet_cli.commands.operator_log import HEADER, SHAPE, cells, show_log
+from nixfleet_cli.commands.seeing.lists import enrollments, quarantines, refused, silent
+from nixfleet_cli.commands.seeing.overview import host, overview
 from nixfleet_cli.commands.steering.approvals import approve, deny, promote
 from nixfleet_cli.commands.steering.endings import abort, recall
 from nixfleet_cli.commands.steering.forecasts import forecast
@@ -48,7 +50,6 @@ from nixfleet_runtime.http.listings import (
     HOST_EXPLAINED,
     HOST_PAGE,
     LOG_PAGE,
-    REFUSED_ENROLLMENTS,
     RELEASE_STANDING,
     ROLLOUT_PAGE,
     ListedDeferral,
@@ -83,6 +84,9 @@ def operator() -> None:
     """Inspect and command a fleet over the network.
 
     Every request is signed with your key. A command is in the log with your name and your reason.
+
+    Begin with `overview`. Where a command asks for a ROLLOUT, a channel stands for its current one; but `abort`,
+    `recall` and `override`, which cannot be taken back, want the rollout itself.
 
     A terminal gets tables; a pipe gets rows without a header, cells between tabs.
 
@@ -150,6 +154,7 @@ def clear(session: Session, rollout: str, reason: str, excuse: tuple[str, ...]) 
     excused host that has not begun when the rollout ends gets nothing from it. If the rollout halted since nobody of a
     wave came, it goes on without that wave, whose hosts are served when they come.
     """
+    rollout = session.current_rollout(rollout)
     body = CLEARANCE.encode(ClearanceBody(reason, excuse))
     value = {"command": "clear", "rolloutId": rollout, "excusedHosts": excuse, "reason": reason}
     try:
@@ -158,6 +163,12 @@ def clear(session: Session, rollout: str, reason: str, excuse: tuple[str, ...]) 
         raise suggesting(error, rollout, rollout_ids(session)) from error
 
 
+operator.add_command(overview)
+operator.add_command(host)
+operator.add_command(quarantines)
+operator.add_command(refused)
+operator.add_command(enrollments)
+operator.add_command(silent)
 operator.add_command(abort)
 operator.add_command(forecast)
 operator.add_command(show_log)
@@ -229,6 +240,7 @@ def _command_hosts(
     body: bytes,
     done: str,
 ) -> None:
+    rollout = session.current_rollout(rollout)
     value = {"command": name, "rolloutId": rollout, "hosts": hosts, "reason": reason}
     said = f"{rollout}: {', '.join(hosts) or 'what failed'} {done}"
     try:
@@ -377,26 +389,8 @@ def _standing_lines(standing: ReleaseStanding) -> Iterator[str]:
         yield f"the release cannot be read: {standing.problem}"
     for what in standing.left_out:
         yield f"left out of the start: {what}"
-    for refused in standing.refused:
-        yield f"refused since {shown_time(refused.since)}: {refused.name}: {refused.reason}"
-
-
-@operator.command()
-@asks("one object with enrollments (hostname, fingerprint, kind, reason, lastAt, count)")
-def enrollments(session: Session) -> None:
-    """List hosts whose enrollment was refused.
-
-    The latest first. Only hosts with a token that the organisation signed are listed. The list begins anew when the
-    control plane starts.
-    """
-    refused = session.read(paths.REFUSED_ENROLLMENTS, REFUSED_ENROLLMENTS)
-    lines = [
-        f"{it.hostname}: {it.reason} ({it.count} times, last {shown_time(it.last_at)}; key {it.fingerprint})"
-        for it in refused.enrollments
-    ]
-    session.output.show(
-        REFUSED_ENROLLMENTS.to_json(refused), lines or ["no enrollment was refused"]
-    )
+    for refusal in standing.refused:
+        yield f"refused since {shown_time(refusal.since)}: {refusal.name}: {refusal.reason}"
 
 
 @operator.command()
@@ -417,6 +411,7 @@ def deferrals(session: Session) -> None:
 @asks(SHAPE)
 def events(session: Session, rollout: str, after: int | None) -> None:
     """List what happened in ROLLOUT, oldest first."""
+    rollout = session.current_rollout(rollout)
     _require_rollout(session, "ROLLOUT", rollout)
     path = paths.rollout_path(rollout, "/events")
     begin = None if after is None else str(after)

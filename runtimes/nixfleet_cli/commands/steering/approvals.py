@@ -96,6 +96,7 @@ def _state(
 ) -> None:
     from nixfleet_runtime.http.approvals import APPROVAL_TAKEN, SIGNED_APPROVAL
 
+    rollout = session.current_rollout(rollout)
     found = next((each for each in session.rollouts() if each.rollout_id == rollout), None)
     if found is None:
         raise suggesting(Findings(f"no rollout {rollout} exists"), rollout, rollout_ids(session))

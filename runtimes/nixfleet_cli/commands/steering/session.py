@@ -19,7 +19,13 @@ from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.steering.approval import Approval, Decision, SignedApproval
 from nixfleet_runtime.documents.problems import closest
 from nixfleet_runtime.http import paths
-from nixfleet_runtime.http.listings import HOST_PAGE, ROLLOUT_PAGE, ListedHost, ListedRollout
+from nixfleet_runtime.http.listings import (
+    HOST_PAGE,
+    RELEASE_STANDING,
+    ROLLOUT_PAGE,
+    ListedHost,
+    ListedRollout,
+)
 from nixfleet_runtime.kernel.clock import SystemClock
 
 if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does not.
@@ -144,6 +150,13 @@ class Session:
     def rollouts(self) -> Sequence[ListedRollout]:
         """Return every rollout."""
         return self.all(paths.ROLLOUTS, ROLLOUT_PAGE, lambda page: page.rollouts)
+
+    def current_rollout(self, name: str) -> str:
+        """Return the current rollout of the channel `name`; `name` itself if it is a rollout, or no known channel."""
+        if "@" in name:
+            return name
+        standing = self.read(paths.RELEASES, RELEASE_STANDING)
+        return next((it.rollout_id for it in standing.channels if it.channel == name), name)
 
     def hosts(self) -> Sequence[ListedHost]:
         """Return every host of every rollout."""
