@@ -39,7 +39,6 @@ LOG_KINDS: Final = (
     "artefact_refused",
     "host_enrolled",
     "identity_forked",
-    "verify_outcome",
 )
 """The kinds of lines that the feed has."""
 

@@ -132,11 +132,9 @@ class Notifier:
         page = await self._feed.row(1 if anchor is None else anchor.seq)
         if is_other_log(self.sight, page):
             return await self._lose_log()
-        if followed is not None:
-            return followed
-        # Of a log that nobody has read yet everything from now on is told.
         await self._know(seen(self.sight, page, self._clock.now()))
-        return page.head
+        # Of a log that nobody has read yet everything from now on is told.
+        return page.head if followed is None else followed
 
     async def _lose_log(self) -> int:
         _log.warning("the control plane has another log than before: it is told from its first row")

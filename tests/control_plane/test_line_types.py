@@ -1,9 +1,12 @@
 """Types of log lines: those after which a person must act, and no other, say so."""
 
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from nixfleet_control_plane.history.follower import Follower
 from nixfleet_control_plane.history.line_types import type_of
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
@@ -12,6 +15,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Line,
     RolloutMoved,
 )
+from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_proto.agent_event import (
     AgentEvent,
     ProbeMode,
@@ -29,6 +33,8 @@ from nixfleet_state_machine.rollout.event import (
     WaveAdvanced,
     WaveBroken,
 )
+from nixfleet_state_machine.rollout.state import RolloutState
+from tests.engines.story import STEPS, Story
 
 AT = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 R1 = RolloutId("stable@r1")
@@ -87,3 +93,24 @@ def test_severities_are_in_order() -> None:
     ranked = sorted(Severity, key=lambda it: it.rank)
     assert list(map(str, ranked)) == ["routine", "notice", "warning", "act"]
     assert {it.severity for it in LineType} == set(Severity)
+
+
+def test_a_line_says_that_a_rollout_is_halted_exactly_if_it_halted_it(tmp_path: Path) -> None:
+    """In the log of a fleet that has lived: what the replay finds, told from each line alone."""
+    with closing(Story.within(tmp_path)) as story:
+        for step in STEPS:
+            step(story)
+        path = story.control_plane.database
+    halted = {RolloutState.FAILED.value, RolloutState.REVERTED.value}
+    found, said = list[int](), list[int]()
+    with closing(open_for_reading(path)) as connection:
+        for applied in Follower(connection).catch_up():
+            line = applied.logged
+            moved = isinstance(line.entry, RolloutMoved)
+            if moved and applied.state_after in halted and applied.is_move:
+                found.append(line.seq)
+            if type_of(line.entry, lambda *_: False) is LineType.ROLLOUT_HALTED:
+                said.append(line.seq)
+
+    assert said == found
+    assert len(found) >= 2
