@@ -42,12 +42,26 @@ def activator(section):
     store = section.path("store", readable_directory)
     profile = section.path("profile", link_to_replace)
     return lambda clock: DirectoryActivator(store, profile)
+
+def raising(section):
+    section.text("store"), section.text("profile")
+
+    def made(clock):
+        raise OSError("no orchestrator")
+    return made
+
+def dumb(section):
+    return section.text("directory")
+
+HOSTNAME = "web-01"
 """
 BROKEN: Final = 'raise RuntimeError("no driver")\n'
 POINTS: Final = {
     "nixfleet.journals": "file = journal_plugin:journal\nblocking = parts:blocking\nbroken = broken:journal",
-    "nixfleet.transports": "sockets = socket_parts:transport",
-    "nixfleet.activators": "images = parts:activator",
+    "nixfleet.transports": "sockets = socket_parts:transport\ndumb = parts:dumb",
+    "nixfleet.activators": (
+        "images = parts:activator\nraising = parts:raising\nconstant = parts:HOSTNAME"
+    ),
 }
 HOSTNAME: Final = "web-01"
 
@@ -120,39 +134,63 @@ async def test_an_agent_runs_on_a_journal_a_transport_and_an_activator_that_are_
 
     host = site.hosts[0]
     assert (host.directory / "profile" / "release").read_text() == "r1"
-    assert "reports to the transport 'sockets'" in agent.log.read_text()
+    log = agent.log.read_text()
+    assert "reports to the transport 'sockets'" in log
+    assert f"{rollout_id}: accepts the dispatch; runs" in log
+    assert log.count(f"{rollout_id}: has switched to ") == 1
     assert not (host.directory / "journal").read_bytes().startswith(b"SQLite")
     assert str(rollout_id) in repr((host.directory / "journal").read_bytes())
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("part", "kind", "said"),
     [
         (
+            "journal",
             "none",
             "journal.kind: unknown value: expected one of sqlite, or an installed entry point",
         ),
         (
+            "journal",
             "broken",
             "entry point 'broken' of nixfleet.journals in parts 1.0 cannot be used: expected "
             "broken:journal to be imported, found RuntimeError('no driver')",
         ),
         (
+            "journal",
             "blocking",
             "entry point 'blocking' of nixfleet.journals in parts 1.0: expected every call of "
             "Journal, found FileJournal.load, which is not async",
         ),
+        (
+            "control_plane",
+            "dumb",
+            "entry point 'dumb' of nixfleet.transports in parts 1.0: expected the transport to be "
+            "opened, found AttributeError",
+        ),
+        (
+            "activator",
+            "raising",
+            "entry point 'raising' of nixfleet.activators in parts 1.0: expected the activator to "
+            "be made, found OSError('no orchestrator')",
+        ),
+        (
+            "activator",
+            "constant",
+            "entry point 'constant' of nixfleet.activators in parts 1.0 cannot be used: expected a "
+            "function of one argument, the section of the configuration, found parts:HOSTNAME",
+        ),
     ],
 )
 async def test_a_part_that_cannot_be_used_ends_the_agent_with_an_error_of_its_own(
-    site: Site, kind: str, said: str
+    site: Site, part: str, kind: str, said: str
 ) -> None:
-    """It is not there, it raises at its import, or it does not fit: by name, without a traceback."""
+    """It is not there, it raises at its import or later, or it does not fit: by name, without a traceback."""
     await site.install("r0")
-    _agent(site, **{"journal.kind": kind})
+    _agent(site, **{f"{part}.kind": kind})
     config = site.hosts[0].directory / "agent.toml"
     command = [sys.executable, "-m", "nixfleet_cli", "agent", "run", "--config", str(config)]
     done = await anyio.run_process(command, check=False)
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     assert said in done.stderr.decode()
     assert b"Traceback" not in done.stderr
