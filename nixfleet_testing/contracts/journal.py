@@ -71,6 +71,7 @@ DEADLINES = RolloutPolicy(
     retry=Retry(attempts=3),
 )
 LOOK_SECONDS_MAX = 0.5
+WEEKS = 52
 FACTS_OF_A_FULL_DISK = 1_000
 """More than a full disk takes."""
 
@@ -511,6 +512,31 @@ class JournalContract(ABC):
         assert found == [OTHER_ROLLOUT], (
             f"{ROLLOUT} was forgotten, and the records are those of {found}"
         )
+
+    def test_a_year_of_rollouts_that_were_forgotten_leaves_nothing_to_load(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
+        """A release a week, each acknowledged and forgotten: the last one is what a start reads."""
+        journal = journals.start()
+        weeks = [RolloutId(f"stable@week-{week}") for week in range(WEEKS)]
+        for week, rollout_id in enumerate(weeks):
+            journal.commit(
+                [
+                    kept(record_after(CONVERGES, rollout_id)),
+                    *appended(*CONVERGES, rollout_id=rollout_id),
+                ]
+            )
+            sent = tuple(row.row_id for row in journal.unsent(100))
+            forgotten = [RemoveRollout(each) for each in weeks[max(0, week - 1) : week]]
+            journal.commit([MarkAcknowledged(sent), *forgotten])
+        journal = journals.crash()
+        found = [rollout.record.rollout_id for rollout in journal.load().rollouts]
+        assert found == weeks[-1:], f"all but the last were forgotten, and a start reads {found}"
+        assert set(journal.last_seqs()) == set(weeks[-1:]), (
+            f"all but the last were forgotten, and `last_seqs` knows {set(journal.last_seqs())}"
+        )
+        left = journal.unsent(100)
+        assert left == (), f"all facts were acknowledged, and these wait: {left}"
 
     def test_a_number_of_a_row_is_not_given_twice(
         self, journals: Restarts[BlockingJournal]
