@@ -32,6 +32,7 @@ WORKLOADS = (
     "signed_again",
     "year",
     "memory",
+    "forecasts",
     "import_time",
     "nar",
 )

@@ -14,7 +14,14 @@ from typing import Final, TypeAlias
 
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.messages.inputs import Action, Input, PlanTick, Reply, WakeHost
+from nixfleet_control_plane.messages.inputs import (
+    Action,
+    Input,
+    ListHosts,
+    PlanTick,
+    Reply,
+    WakeHost,
+)
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import Dispatch
@@ -26,6 +33,7 @@ Act: TypeAlias = Callable[[], object]
 """What happens at a time: it tells the engine something, or adds entries."""
 STEPS_MAX: Final = 10_000_000
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LAST: Final = 2**62
 _AGAIN: Final = timedelta(seconds=1)
 """How long a due time is passed over that a tick left due, so that no run stands still."""
 
@@ -48,15 +56,16 @@ class Ahead:
         self.on_queued: Callable[[Dispatch], object] = lambda _: None
         self.on_commit: Callable[[Commit[Write, Reply, Action], bool], object] = lambda _, __: None
         self._engine = ControlPlaneEngine(state, trust, zones)
-        self._agenda: list[tuple[datetime, int, Act]] = []
+        self._agenda: list[tuple[datetime, int, int, Act]] = []
         self._numbers = count()
         self._passed_over = now
         self.steps = 0
         self.steps_max = STEPS_MAX
 
-    def at(self, when: datetime, act: Act) -> None:
-        """Let `act` happen at `when`, after what was to happen then already; what is past happens now."""
-        heappush(self._agenda, (max(when, self.now), next(self._numbers), act))
+    def at(self, when: datetime, act: Act, rank: int = LAST) -> None:
+        """Let `act` happen at `when`, by its rank, and after what was to happen then already; what is past happens
+        now."""
+        heappush(self._agenda, (max(when, self.now), rank, next(self._numbers), act))
 
     def tell(self, input: Input) -> Reply:
         """Tell the engine something now, and return its reply."""
@@ -73,16 +82,23 @@ class Ahead:
         """Let time pass until `until`, until `is_over` says so, or until nothing is to come any more."""
         while self.steps < self.steps_max and not is_over():
             self.steps += 1
-            edge = self._next_edge()
-            entry = self._agenda[0][0] if self._agenda else None
+            edge, entry = self._next_edge(), self._agenda[0][0] if self._agenda else None
             times = [at for at in (edge, entry) if at is not None]
             if not times or min(times) > until:
                 return
-            if edge is not None and (entry is None or edge <= entry):
+            if edge is not None and self._is_first(edge, entry):
                 self._tick(edge)
             else:
-                self.now, _, act = heappop(self._agenda)
+                self.now, _, _, act = heappop(self._agenda)
                 act()
+
+    def plan(self) -> None:
+        """Have the planner look at what was changed by other means than `tell`."""
+        self.tell(ListHosts(None, 0))
+
+    def _is_first(self, edge: datetime, entry: datetime | None) -> bool:
+        """Whether the clock is looked at before what happens at `entry`."""
+        return entry is None or edge <= entry
 
     def _next_edge(self) -> datetime | None:
         """Return when the clock has something to say next."""

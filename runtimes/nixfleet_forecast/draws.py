@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final, Protocol
 
-from nixfleet_forecast.durations import OBSERVATIONS_MIN, Durations
+from nixfleet_forecast.durations import OBSERVATIONS_MIN, Durations, quantile
 from nixfleet_state_machine.rollout.event import Stage
 
 _SHRINKAGE: Final = 4
@@ -38,6 +38,21 @@ class SteadyDraws:
     def draw(self, stage: Stage, hostname: str, passed_seconds: float = 0.0) -> float | None:
         """Return how many seconds the stage takes in all."""
         return passed_seconds + _STEADY_SECONDS
+
+
+class MedianDraws:
+    """Every stage takes as long as half of the fleet's did; a minute, where nothing was observed."""
+
+    def __init__(self, durations: Durations) -> None:
+        self._medians = {
+            stage: quantile(sorted(observed), 0.5)
+            for stage in Stage
+            if (observed := durations.fleet(stage))
+        }
+
+    def draw(self, stage: Stage, hostname: str, passed_seconds: float = 0.0) -> float | None:
+        """Return how many seconds the stage takes in all."""
+        return max(self._medians.get(stage, _STEADY_SECONDS), passed_seconds)
 
 
 class Draws:

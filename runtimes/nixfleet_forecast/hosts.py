@@ -43,13 +43,14 @@ class DrawnHosts:
     """All hosts of a fleet in one run.
 
     durations: since when each host is at its stage, by the control plane's clock. on_converged: called with each host
-    that converges. speaking: the host whose facts are told now.
+    that converges. on_told: called with each host after it reported. speaking: the one that reports now.
     """
 
     def __init__(self, ahead: Ahead, draws: Drawn, durations: Durations) -> None:
         self._ahead = ahead
         self._draws = draws
         self._begun = durations.begun
+        self.on_told: Callable[[HostKey], object] = lambda _: None
         self.speaking: HostKey | None = None
         self.on_converged: Callable[[RolloutId, str], object] = lambda _, __: None
         # How often each was dispatched: what was to come of an earlier dispatch does not come any more.
@@ -57,7 +58,7 @@ class DrawnHosts:
 
     def start(self) -> None:
         """Let every host go on from where it is, and do what it is told from now on."""
-        self._ahead.on_queued = self._queued
+        self._ahead.on_queued = self.dispatched
         view = self._ahead.state.view
         for rollout_id in view.served_rollouts():
             for record in view.hosts_of(rollout_id):
@@ -81,7 +82,8 @@ class DrawnHosts:
             case _:
                 assert_never(stage)
 
-    def _queued(self, dispatch: Dispatch) -> None:
+    def dispatched(self, dispatch: Dispatch) -> None:
+        """Let a host do what it is told now."""
         for rollout_id in self._ahead.state.view.rollouts_with(dispatch.hostname):
             if rollout_id == dispatch.rollout_id:
                 key = rollout_id, dispatch.hostname
@@ -153,6 +155,7 @@ class DrawnHosts:
         self.speaking = key
         outcome = self._ahead.tell(HostEvents(hostname, (envelope,), _UNSIGNED))
         self.speaking = None
+        self.on_told(key)
         assert isinstance(outcome, EventsOutcome), outcome
         early = outcome.stopped_by
         if isinstance(early, EventEarly):

@@ -212,6 +212,7 @@ DATABASE: dict[str, list[str]] = {
     "log prove": ["--checkpoint", "a.checkpoint", "--row", "7", "--to", "a.proof"],
     "log rebuild": ["--check"],
     "log forecast": [],
+    "log backtest": [],
     "db upgrade": [],
     # Nothing is as old as that.
     "log export": ["/", "--before", "2000-01-01T00:00:00Z"],

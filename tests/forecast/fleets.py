@@ -38,6 +38,12 @@ class SlowFleet(SmallFleet):
         assert isinstance(agent, SlowAgent), agent
         agent.is_away = True
 
+    def back(self, hostname: str) -> None:
+        """Let a host take part again."""
+        agent = self.agents[hostname]
+        assert isinstance(agent, SlowAgent), agent
+        agent.is_away = False
+
     def made_agent(self, hostname: str, path: Path) -> Agent:
         """Return the agent of a host."""
         return SlowAgent(self, hostname, path)

@@ -13,6 +13,7 @@ from nixfleet_cli.commands.log_proofs import (
     make_proof,
     verified_checkpoint,
 )
+from nixfleet_cli.commands.logs.backtest import backtest_log
 from nixfleet_cli.commands.logs.export import export_log
 from nixfleet_cli.commands.logs.forecast import forecast_log
 from nixfleet_cli.journals.opening import is_journal
@@ -51,6 +52,7 @@ log.add_command(make_checkpoint)
 log.add_command(make_proof)
 log.add_command(export_log)
 log.add_command(forecast_log)
+log.add_command(backtest_log)
 
 
 @log.command()
