@@ -1,6 +1,7 @@
 """`nixfleet release`: build, sign, compare, check and publish releases. One file for each thing that is done to one."""
 
 from nixfleet_cli.commands.release.making import make
+from nixfleet_cli.commands.release.planning import plan_release
 from nixfleet_cli.commands.release.publishing import publish
 from nixfleet_cli.commands.release.resigning import resign
 from nixfleet_cli.commands.release.reviewing import check_, diff
@@ -20,3 +21,4 @@ release.add_command(publish)
 release.add_command(resign)
 release.add_command(diff)
 release.add_command(check_)
+release.add_command(plan_release)
