@@ -213,6 +213,7 @@ DATABASE: dict[str, list[str]] = {
     "log rebuild": ["--check"],
     "log forecast": [],
     "log backtest": [],
+    "log fork": ["--at", "3", "--to", "scratch"],
     "db upgrade": [],
     # Nothing is as old as that.
     "log export": ["/", "--before", "2000-01-01T00:00:00Z"],
@@ -305,7 +306,7 @@ def test_every_command_with_json_is_run_here() -> None:
     elsewhere = {"operator warrants", "operator forecast"}
     # Nor is anything refused, or anybody silent or known by a key.
     elsewhere |= {"operator refused", "operator silent", "operator enrollments"}
-    elsewhere |= {"release plan"}
+    elsewhere |= {"release plan", "log shadow"}
     elsewhere |= {path for path in WITH_JSON if path.startswith("notify ")}
     # It prints its object when it begins, and ends by a signal: `tests/ui/test_command` reads it.
     elsewhere |= {"ui"}

@@ -57,7 +57,7 @@ def fleet() -> Iterator[SlowFleet]:
             yield made
 
 
-def _declaration(
+def declaration(
     directory: Path, policy: str = "", soak: int = 5, hosts: tuple[str, ...] = TEN
 ) -> Path:
     """Return a file with the fleet's declaration, under another policy."""
@@ -89,7 +89,7 @@ def test_the_same_policy_from_a_declaration_gives_the_same(
     fleet: SlowFleet, tmp_path: Path
 ) -> None:
     """The artefacts are made anew, and nothing is different."""
-    again = _under(fleet, _declaration(tmp_path))
+    again = _under(fleet, declaration(tmp_path))
 
     assert again.rollouts == played(fleet.database).rollouts
     assert {it: at for it, (_, at) in recorded_ends(fleet.database).items()} == played_ends(again)
@@ -100,7 +100,7 @@ def test_with_a_tolerance_the_release_goes_on_and_harms_as_many(
 ) -> None:
     """Hosts that no dispatch reached are taken to succeed, and counted."""
     recorded = _course(played(fleet.database), R3)
-    tolerant = _under(fleet, _declaration(tmp_path, "max_failures = 1"))
+    tolerant = _under(fleet, declaration(tmp_path, "max_failures = 1"))
     course = _course(tolerant, R3)
 
     assert recorded.state is RolloutState.REVERTED
@@ -113,7 +113,7 @@ def test_a_longer_soak_takes_as_much_longer_and_no_more(fleet: SlowFleet, tmp_pa
     """Two waves of five minutes more each; what hosts took besides stays."""
     before, after = (
         _course(each, "stable@r2")
-        for each in (played(fleet.database), _under(fleet, _declaration(tmp_path, soak=10)))
+        for each in (played(fleet.database), _under(fleet, declaration(tmp_path, soak=10)))
     )
 
     assert before.took is not None
@@ -124,7 +124,7 @@ def test_a_longer_soak_takes_as_much_longer_and_no_more(fleet: SlowFleet, tmp_pa
 
 def test_a_host_that_converged_before_it_fails_regresses(fleet: SlowFleet, tmp_path: Path) -> None:
     """The failure keeps its distance from the dispatch, also where the soak ends earlier."""
-    course = _course(_under(fleet, _declaration(tmp_path, soak=1)), R3)
+    course = _course(_under(fleet, declaration(tmp_path, soak=1)), R3)
 
     assert course.harmed == {TEN[0]}
 
@@ -133,7 +133,7 @@ def test_hosts_that_wait_for_an_approval_wait_until_a_person_gives_it(
     fleet: SlowFleet, tmp_path: Path
 ) -> None:
     """None was recorded, and none is invented."""
-    text = _declaration(tmp_path).read_text()
+    text = declaration(tmp_path).read_text()
     guarded = text.replace("rest = true", 'rest = true\napprovals = { count = 1, from = ["ada"] }')
     file = tmp_path / "guarded.toml"
     file.write_text(guarded)
@@ -148,7 +148,7 @@ def test_policies_are_shown_side_by_side(
     fleet: SlowFleet, tmp_path: Path, nixfleet: Invoke
 ) -> None:
     """The recorded one first; with what is assumed."""
-    file = _declaration(tmp_path, "max_failures = 1")
+    file = declaration(tmp_path, "max_failures = 1")
 
     shown = nixfleet("log", "backtest", fleet.database, "--policy", file)
     (value,) = require_json(
@@ -168,7 +168,7 @@ def test_a_policy_of_another_fleet_is_refused_by_name(
     fleet: SlowFleet, tmp_path: Path, nixfleet: Invoke
 ) -> None:
     """A fleet without the hosts of the log says nothing about it."""
-    file = _declaration(tmp_path, hosts=TEN[:5])
+    file = declaration(tmp_path, hosts=TEN[:5])
 
     refused = nixfleet("log", "backtest", fleet.database, "--policy", file)
 
@@ -188,7 +188,7 @@ def test_an_outage_keeps_its_place_by_the_wall_clock(tmp_path: Path) -> None:
         fleet.back(TEN[9])
         back_at = fleet.now
         fleet.pass_time(minutes=60)
-        soon = _course(_under(fleet, _declaration(tmp_path, soak=1)), R3)
+        soon = _course(_under(fleet, declaration(tmp_path, soak=1)), R3)
 
     assert soon.ended_at is not None
     assert back_at < soon.ended_at < back_at + timedelta(minutes=10)

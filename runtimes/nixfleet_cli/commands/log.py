@@ -16,6 +16,8 @@ from nixfleet_cli.commands.log_proofs import (
 from nixfleet_cli.commands.logs.backtest import backtest_log
 from nixfleet_cli.commands.logs.export import export_log
 from nixfleet_cli.commands.logs.forecast import forecast_log
+from nixfleet_cli.commands.logs.fork import fork_log
+from nixfleet_cli.commands.logs.shadow import shadow_log
 from nixfleet_cli.journals.opening import is_journal
 from nixfleet_cli.journals.story import show_story
 from nixfleet_cli.shared.arguments import load_trust, time
@@ -53,6 +55,8 @@ log.add_command(make_proof)
 log.add_command(export_log)
 log.add_command(forecast_log)
 log.add_command(backtest_log)
+log.add_command(fork_log)
+log.add_command(shadow_log)
 
 
 @log.command()

@@ -89,13 +89,17 @@ _AFTER: Final = timedelta(days=30)
 
 @define
 class RolloutCourse:
-    """How a rollout went. ended_at: when it was Terminal or halted first; `None`: it was not. state: its last one."""
+    """How a rollout went. ended_at: when it was Terminal or halted first; `None`: it was not. state, wave: its last
+    ones. begun: the hosts that were dispatched.
+    """
 
     rollout_id: RolloutId
     opened_at: datetime
     state: RolloutState
     hosts: int = 0
     ended_at: datetime | None = None
+    wave: int = 0
+    begun: set[str] = Factory(set[str])
     harmed: set[str] = Factory(set[str])
     in_flight_max: int = 0
 
@@ -184,8 +188,8 @@ class Play:
             self._recorded_policy_of,
         )
 
-    def run(self) -> BackTest:
-        """Return how the rollouts went."""
+    def run(self, beyond: timedelta = _AFTER) -> BackTest:
+        """Return how the rollouts went. beyond: how long after the last row of the log is looked."""
         ahead, hosts = self._ahead, self._hosts
         hosts.start()
         begin = ahead.on_queued
@@ -199,8 +203,8 @@ class Play:
         hosts.after = self._told
         for happened in self._recording.happened:
             ahead.at(happened.place, partial(self._happen, happened), happened.seq)
-        last = max((it.place for it in self._recording.happened), default=ahead.now)
-        ahead.run(last + _AFTER, lambda: False)
+        last = max(self._recording.last_at, ahead.now)
+        ahead.run(last + beyond, lambda: False)
         for rollout_id, course in self._courses.items():
             if course.ended_at is None:
                 self._note_wait(rollout_id)
@@ -346,6 +350,7 @@ class Play:
             self._rest(spoke)
         for rollout_id in self._begun:
             course = self._courses[rollout_id]
+            course.begun |= self._in_flight[rollout_id]
             course.in_flight_max = max(course.in_flight_max, len(self._in_flight[rollout_id]))
         self._begun.clear()
 
@@ -363,7 +368,7 @@ class Play:
             course = RolloutCourse(rollout_id, record.opened_at, record.state, hosts)
             self._courses[rollout_id] = course
         if record.state is not RolloutState.PRUNED:
-            course.state = record.state
+            course.state, course.wave = record.state, record.current_wave
         if course.ended_at is None and record.state not in GOING:
             course.ended_at = now
 

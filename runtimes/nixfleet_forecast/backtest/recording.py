@@ -170,6 +170,11 @@ class Recording:
         self._place = self._outside_at = _FIRST
 
     @property
+    def last_at(self) -> datetime:
+        """The time of the last row."""
+        return self._place
+
+    @property
     def state(self) -> State:
         """The state as of the last row, as it was recorded."""
         return self._replay.state

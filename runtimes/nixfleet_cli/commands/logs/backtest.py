@@ -57,7 +57,7 @@ def backtest_log(output: Output, store: StoreConfig, policies: tuple[Path, ...])
     read.
     """
     garbage.collect_rarely()
-    revisions = [_revision(file) for file in policies]
+    revisions = [read_policy(file) for file in policies]
     with reading(store) as stored:
         start = stored.ask(lambda it: it.log_start())
         recording = Recording(Replay(start), Durations())
@@ -67,7 +67,7 @@ def backtest_log(output: Output, store: StoreConfig, policies: tuple[Path, ...])
     tested = [recorded]
     for revision in revisions:
         played = _played(recording, start, revision)
-        _require_same_fleet(revision)
+        require_same_fleet(revision)
         tested.append(Tested(str(revision.file), played))
     wrong = differing(recording, recorded.played)
     if wrong:
@@ -100,14 +100,16 @@ def _played(
     return Play(recording, recording.durations, state, SystemZones(), revise).run()
 
 
-def _revision(file: Path) -> Revision:
+def read_policy(file: Path) -> Revision:
+    """Return the policy of the declaration in `file`. Raises: Findings."""
     try:
         return Revision(file, check(file))
     except DeclarationError as error:
         raise Findings(*lines_of(error)) from error
 
 
-def _require_same_fleet(revision: Revision) -> None:
+def require_same_fleet(revision: Revision) -> None:
+    """Return if the policy, which was played, was that of some rollout. Raises: Findings."""
     if revision.misfits and not revision.revised:
         rollout_id, why = next(iter(revision.misfits.items()))
         raise Findings(

@@ -1,0 +1,118 @@
+"""`nixfleet log shadow`: another policy beside the one in force, on the facts as they come."""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from nixfleet_cli.commands.logs.backtest import read_policy, require_same_fleet
+from nixfleet_cli.shared.arguments import now
+from nixfleet_cli.shared.commands import command
+from nixfleet_cli.shared.database import reading, store_argument
+from nixfleet_cli.shared.output import Output, printing, shown_time
+from nixfleet_control_plane.config_store import StoreConfig
+from nixfleet_control_plane.history.follower import Replay
+from nixfleet_control_plane.history.retention.log_start import LogStart
+from nixfleet_forecast.backtest.backtest import BackTest, Play, Revise
+from nixfleet_forecast.backtest.recording import Recording
+from nixfleet_forecast.backtest.shadow import Difference, differences
+from nixfleet_forecast.durations import Durations
+from nixfleet_runtime.kernel.zones import SystemZones
+from nixfleet_runtime.process import garbage
+
+
+@command(name="shadow")
+@store_argument
+@click.option(
+    "--policy",
+    "policy_file",
+    metavar="FILE",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help="A declaration of the same fleet with another policy.",
+)
+@click.option(
+    "--every",
+    "every_seconds",
+    metavar="SECONDS",
+    type=click.IntRange(min=1),
+    default=60,
+    show_default=True,
+    help="How often the log is looked at.",
+)
+@click.option("--once", is_flag=True, help="Say how it stands now, and end.")
+@printing("one object a line, with at, seq, rolloutId, text and isNew (false: it is so no longer)")
+def shadow_log(
+    output: Output, store: StoreConfig, policy_file: Path, every_seconds: int, once: bool
+) -> None:
+    """Run another policy beside the one in force.
+
+    Reads the log of a running control plane and, whenever it has grown, says where the rollouts would stand under the
+    policy in FILE, a declaration: the wave and the state, the hosts that would have begun, and those that would not.
+    Each difference is told when it begins and when it ends. It is a back-test up to now, with the same assumptions;
+    nothing is written, and the control plane is not slowed down. DB is the database of a control plane.
+
+    Exit codes: 0 success; 1 a row is damaged, or FILE has problems or is of another fleet; 2 DB cannot be read.
+    """
+    garbage.collect_rarely()
+    shadow = _Shadow(store, policy_file)
+    while True:
+        for difference, is_new in shadow.look():
+            at = now()
+            mark = "" if is_new else "no longer: "
+            output.show(
+                {
+                    "at": at,
+                    "seq": shadow.head_seq,
+                    "rolloutId": difference.rollout_id,
+                    "text": difference.text,
+                    "isNew": is_new,
+                },
+                [f"{shown_time(at)}  {difference.rollout_id}  {mark}{difference.text}"],
+            )
+        if once:
+            return
+        time.sleep(every_seconds)
+
+
+class _Shadow:
+    """What was read of a log, and the differences that were told."""
+
+    def __init__(self, store: StoreConfig, file: Path) -> None:
+        self._store = store
+        self._file = file
+        self._recording: Recording | None = None
+        self._start: LogStart | None = None
+        self._told: dict[Difference, None] = {}
+
+    @property
+    def head_seq(self) -> int:
+        """The last row that was read."""
+        return 0 if self._recording is None else self._recording.state.head_seq
+
+    def look(self) -> Iterator[tuple[Difference, bool]]:
+        """Read what came, and yield the differences that began and those that ended since."""
+        before = self.head_seq
+        with reading(self._store) as stored:
+            if self._recording is None or self._start is None:
+                self._start = stored.ask(lambda it: it.log_start())
+                self._recording = Recording(Replay(self._start), Durations())
+            for row in stored.rows(self.head_seq):
+                self._recording.take(row)
+        if self.head_seq == before:
+            return
+        revision = read_policy(self._file)
+        other = self._played(self._recording, self._start, revision)
+        require_same_fleet(revision)
+        recorded = self._played(self._recording, self._start, lambda taken: taken)
+        found = dict.fromkeys(differences(recorded, other))
+        yield from ((it, True) for it in found if it not in self._told)
+        yield from ((it, False) for it in self._told if it not in found)
+        self._told = found
+
+    def _played(self, recording: Recording, start: LogStart, revise: Revise) -> BackTest:
+        state = Replay(start).state
+        play = Play(recording, recording.durations, state, SystemZones(), revise)
+        return play.run(timedelta(0))
