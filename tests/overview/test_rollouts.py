@@ -1,6 +1,6 @@
 """What an overview says of a rollout: headline, waves, what needs a person, why hosts wait, what comes next."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -255,21 +255,30 @@ def test_a_host_that_drifted_is_named(control_plane: ScriptedControlPlane) -> No
     assert drift.text == ("web-01 of stable@r1 runs another closure than the one converged to.")
 
 
-def test_a_release_that_hosts_soon_refuse_is_to_be_signed_again(
-    control_plane: ScriptedControlPlane,
+@pytest.mark.parametrize(
+    ("window", "left"),
+    [(timedelta(hours=3), timedelta(minutes=45)), (timedelta(days=30), timedelta(hours=24))],
+)
+def test_a_release_is_to_be_signed_again_in_the_last_quarter_of_its_freshness_and_a_day_before(
+    window: timedelta, left: timedelta, control_plane: ScriptedControlPlane
 ) -> None:
+    """One that is signed anew every hour, and accepted for three, asks for nothing."""
     control_plane.publish("r1", Layout(waves=WAVES))
-    stale_at = datetime(2026, 5, 17, 0, 0, tzinfo=UTC)
+    signed_at = overview(control_plane).signed_at
+    assert signed_at is not None
+    stale_at = signed_at + window
 
+    control_plane.now = stale_at - left - timedelta(seconds=1)
+    before = overview(control_plane, stale_at)
+    control_plane.now = stale_at - left
     soon = needs(overview(control_plane, stale_at))[NeedKind.FRESHNESS]
     control_plane.now = stale_at
     over = needs(overview(control_plane, stale_at))[NeedKind.FRESHNESS]
-    later = overview(control_plane, stale_at + timedelta(days=2))
 
+    assert NeedKind.FRESHNESS not in needs(before)
+    assert EdgeKind.GOES_STALE in {edge.kind for edge in before.next}
     assert (soon.until, soon.since) == (stale_at, None)
     assert (over.until, over.since) == (None, stale_at)
-    assert NeedKind.FRESHNESS not in needs(later)
-    assert EdgeKind.GOES_STALE in {edge.kind for edge in later.next}
 
 
 def test_a_tolerant_wave_says_how_many_failures_are_left(

@@ -37,7 +37,9 @@ NEEDS_MAX: Final = 50
 """So many are listed of one kind; the last one of more says how many there are."""
 NAMED_MAX: Final = 3
 SOON: Final = timedelta(hours=24)
-"""How long before hosts refuse a release somebody is asked to sign it again."""
+"""How long before hosts refuse a release somebody is asked to sign it again, at the earliest."""
+SOON_SHARE: Final = 4
+"""Only in the last of so many parts of its freshness is that so: one that is signed anew in time is no matter."""
 
 
 @frozen
@@ -76,9 +78,13 @@ def overdue_by_rollout(
 
 
 def rollout_needs(
-    state: State, rollout_id: RolloutId, waves: tuple[WaveStatus, ...], asked: Asked
+    state: State,
+    rollout_id: RolloutId,
+    waves: tuple[WaveStatus, ...],
+    signed_at: datetime | None,
+    asked: Asked,
 ) -> tuple[Need, ...]:
-    """Return what an open rollout needs a person for, the most pressing first."""
+    """Return what an open rollout needs a person for, the most pressing first. signed_at: its manifest."""
     record = state.view.rollout(rollout_id)
     if not record.state.is_served:
         return ()
@@ -91,7 +97,7 @@ def rollout_needs(
         *_overdue(rollout_id, asked),
         *_unstaged(state, rollout_id, waves),
         *_drifts(state, rollout_id),
-        *_freshness(rollout_id, asked),
+        *_freshness(rollout_id, signed_at, asked),
     )
 
 
@@ -316,9 +322,11 @@ def _drifts(state: State, rollout_id: RolloutId) -> Iterator[Need]:
         )
 
 
-def _freshness(rollout_id: RolloutId, asked: Asked) -> Iterator[Need]:
+def _freshness(rollout_id: RolloutId, signed_at: datetime | None, asked: Asked) -> Iterator[Need]:
     stale_at = asked.stale_at.get(rollout_id)
-    if stale_at is None or stale_at - asked.now > SOON:
+    if stale_at is None or signed_at is None:
+        return
+    if stale_at - asked.now > min(SOON, (stale_at - signed_at) / SOON_SHARE):
         return
     is_over = stale_at <= asked.now
     text = (

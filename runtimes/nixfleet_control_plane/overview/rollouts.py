@@ -104,7 +104,7 @@ def _rollout(state: State, zones: Zones, rollout_id: RolloutId, asked: Asked) ->
         states=parts.states,
         standings=parts.standings,
         waves=waves,
-        needs_you=rollout_needs(state, rollout_id, statuses, asked),
+        needs_you=rollout_needs(state, rollout_id, statuses, manifest.meta.signed_at, asked),
         waits=shown,
         next=coming_edges(state, zones, rollout_id, waves, stale_at, asked.now),
         risk=risk_of(state, rollout_id, statuses),
