@@ -40,11 +40,10 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.fact_words import fact_words, is_routine, short
-from nixfleet_runtime.kernel.visible import visible
+from nixfleet_runtime.kernel.visible import shortened, visible
 from nixfleet_state_machine.host.effect import LogLevel
 
 LINE_LENGTH_MAX: Final = 600
-_CUT: Final = " […] "
 
 
 @frozen
@@ -169,9 +168,5 @@ def _line(level: LogLevel, rollout_id: str | None, said: str) -> Line:
 
 
 def bounded(text: str) -> str:
-    """Return `text` on one line, escaped, with its middle cut out if it is long: an error's last words matter most."""
-    shown = visible(text)
-    if len(shown) <= LINE_LENGTH_MAX:
-        return shown
-    half = (LINE_LENGTH_MAX - len(_CUT)) // 2
-    return f"{shown[:half]}{_CUT}{shown[-half:]}"
+    """Return `text` on one line, escaped, and without its middle if it is long."""
+    return shortened(visible(text), LINE_LENGTH_MAX)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nixfleet_cli.main import main
-from nixfleet_cli.shared.logging_setup import JsonLines
+from nixfleet_cli.shared.logging_setup import MESSAGE_LENGTH_MAX, JsonLines
 from nixfleet_control_plane.messages.inputs import PauseScope
 from nixfleet_proto.agent_event import ActivationFailed, ActivationStarted, DispatchAck
 from nixfleet_proto.ids import RolloutId
@@ -129,6 +129,18 @@ def test_a_log_line_is_one_line_of_ascii_whatever_was_said() -> None:
     assert line.isprintable()
     assert orjson.loads(line.replace("\\ud800", ""))["message"] == HOSTILE
     assert '"time":"2026-05-16T01:00:00Z"' in line
+
+
+def test_a_log_line_is_bounded_whatever_was_said() -> None:
+    """It loses its middle: what went wrong is at its end."""
+    said = "x" * 1_000_000 + " refused"
+    record = logging.LogRecord(
+        "x", logging.WARNING, "", 0, "the heartbeat fails: %s", (said,), None
+    )
+    message = orjson.loads(JsonLines().format(record))["message"]
+    assert len(message) <= MESSAGE_LENGTH_MAX
+    assert message.startswith("the heartbeat fails: xx")
+    assert message.endswith("x refused")
 
 
 def test_a_blank_reason_is_refused() -> None:

@@ -13,12 +13,17 @@ from nixfleet_control_plane.history.rebuild import ChainReport
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.reading.mirrored_queries import MirroredQueries
 from nixfleet_control_plane.reading.queries import NotReadable, Queries
-from nixfleet_control_plane.reading.sqlite_queries import NeedsAsyncio, SqliteQueries
+from nixfleet_control_plane.reading.sqlite_queries import (
+    NeedsAsyncio,
+    SqliteQueries,
+    one_moment,
+)
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_control_plane.store.sqlite_store import SqliteStore, read_log
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
 from tests.engines.releases import START, Layout, Publisher
+from tests.engines.small_fleet import SmallFleet
 from tests.engines.story import STEPS, Story
 from tests.support.served_control_plane import running_service
 
@@ -166,3 +171,17 @@ def test_a_control_plane_runs_under_trio(scratch: Path) -> None:
 
     anyio.run(live, backend="trio")
     assert [answer and answer.rollout_id for answer in answers] == [ROLLOUT]
+
+
+@pytest.mark.anyio
+async def test_one_moment_of_a_database_does_not_see_later_commits(tmp_path: Path) -> None:
+    """The offline commands ask it several questions, and a control plane commits between them."""
+    fleet = SmallFleet(tmp_path)
+    fleet.publish("r1")
+    async with one_moment(fleet.database) as moment:
+        head = await moment.head()
+        fleet.publish("r2")
+        assert (await moment.status()).head_seq == head == await moment.head()
+        assert len(await moment.rollouts()) == 1
+        assert (await moment.verify()).rows == head
+        assert await SqliteQueries(fleet.database).head() > head

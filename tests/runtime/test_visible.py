@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nixfleet_runtime.kernel.visible import visible
+from nixfleet_runtime.kernel.visible import shortened, visible
 
 HOSTILE = {
     "an escape sequence": ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
@@ -50,3 +50,17 @@ def test_showing_twice_is_showing_once(text: str) -> None:
 def test_printable_text_is_left_as_it_is(text: str) -> None:
     """Letters of any script, accents and symbols are shown as they are."""
     assert visible(text) == text
+
+
+@given(st.text(st.characters(exclude_characters="…"), max_size=60), st.integers(10, 50))
+def test_a_shortened_text_keeps_its_beginning_and_its_end(text: str, length_max: int) -> None:
+    """It is never longer than asked; one that fits stays as it is."""
+    short = shortened(text, length_max)
+    assert len(short) <= length_max
+    if len(text) <= length_max:
+        assert short == text
+    else:
+        begin, _, end = short.partition(" […] ")
+        assert text.startswith(begin)
+        assert text.endswith(end)
+        assert min(len(begin), len(end)) > 0

@@ -1,15 +1,20 @@
 """How the processes log: one JSON object a line, on standard error. A service manager adds what it knows itself.
 
 A line has `time`, `level`, `logger` and `message`, and `error` with the traceback when there is one. It is ASCII:
-whatever a host or a peer said, no control character reaches a terminal raw and no text forges a line. Nothing secret
-is ever given to a logger, so nothing has to be taken out here.
+whatever a host or a peer said, no control character reaches a terminal raw and no text forges a line. A long message
+loses its middle. Nothing secret is ever given to a logger, so nothing has to be taken out here.
 """
 
 import logging
 from datetime import UTC, datetime
+from typing import Final
 
 from nixfleet_cli.shared.output import json_text
+from nixfleet_runtime.kernel.visible import shortened
 from nixfleet_state_machine.host.effect import LogLevel
+
+MESSAGE_LENGTH_MAX: Final = 4_000
+"""What a peer says may be in a message, and no peer fills a disk with it. A journal of systemd keeps 48 KiB a line."""
 
 
 def log_to_stderr(level: LogLevel) -> None:
@@ -30,7 +35,7 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": shortened(record.getMessage(), MESSAGE_LENGTH_MAX),
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)

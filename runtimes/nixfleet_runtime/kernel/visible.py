@@ -7,6 +7,7 @@ it through `visible` as the last step. Stored data and signed bytes are never ch
 
 from typing import Final
 
+_CUT: Final = " […] "
 _ONE_BYTE_MAX: Final = 0xFF
 _TWO_BYTES_MAX: Final = 0xFFFF
 
@@ -22,6 +23,17 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else _escaped(ord(each)) for each in text)
+
+
+def shortened(text: str, length_max: int) -> str:
+    """Return `text`, without its middle if it is longer than `length_max`: an error's last words matter as its first.
+
+    length_max: at least 10 characters.
+    """
+    if len(text) <= length_max:
+        return text
+    half = (length_max - len(_CUT)) // 2
+    return f"{text[:half]}{_CUT}{text[-half:]}"
 
 
 def _escaped(code: int) -> str:
