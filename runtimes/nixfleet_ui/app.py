@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from nixfleet_proto.codec import DecodeError, Uncanonical
 from nixfleet_proto.errors import InvalidValue
 from nixfleet_proto.signing import SigningKey, fingerprint_of
+from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.client import NoAnswer
 from nixfleet_runtime.http.headers import RETRY_AFTER
 from nixfleet_runtime.http.problem import (
@@ -28,6 +29,7 @@ from nixfleet_runtime.http.problem import (
     encode_problem,
 )
 from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.transport import ANSWER_SECONDS_MAX
 from nixfleet_ui.admission import Admission, Refused
 from nixfleet_ui.assets import Asset
 from nixfleet_ui.calls import CallKind, kind_of
@@ -46,6 +48,8 @@ BODY_BYTES_MAX: Final = 1024 * 1024
 CALLS_MAX: Final = 32
 """How many calls are forwarded at the same time; others wait."""
 ORDER_ID_BYTES: Final = 16
+FORESEEING_SECONDS_MAX: Final = 150.0
+"""How long a forecast or a preview may take: longer than the control plane gives the process that computes it."""
 
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
@@ -76,8 +80,10 @@ HEADERS: Final[Mapping[str, str]] = {
 class Upstream(Protocol):
     """What sends signed requests to the control plane; `SignedClient` does."""
 
-    async def send(self, method: str, path: str, body: bytes = b"") -> httpx2.Response:
-        """Return the answer. Raises: NoAnswer."""
+    async def send(
+        self, method: str, path: str, body: bytes = b"", *, answer_seconds_max: float
+    ) -> httpx2.Response:
+        """Return the answer. answer_seconds_max: for all of it. Raises: NoAnswer."""
         ...
 
 
@@ -205,7 +211,10 @@ class Page:
 
     async def _asked(self, method: str, target: str, body: bytes) -> Response:
         try:
-            found = await self.upstream.send(method, target, body)
+            seconds = (
+                FORESEEING_SECONDS_MAX if target.startswith(_FORESEEING) else ANSWER_SECONDS_MAX
+            )
+            found = await self.upstream.send(method, target, body, answer_seconds_max=seconds)
         except NoAnswer as error:
             url = self.operator.url
             where = "" if url in error.problem else f"no answer from {url}: "
@@ -214,6 +223,7 @@ class Page:
         return Response(found.content, found.status_code, kept)
 
 
+_FORESEEING: Final = (paths.FORECAST, paths.PREVIEW)
 _KEPT: Final = ("Content-Type", RETRY_AFTER, "ETag")
 _READ_ONLY: Final = Refused(403, "read-only", "the page was started with --read-only")
 _TITLES: Final[Mapping[str, str]] = {

@@ -82,6 +82,8 @@ async def page_before(
 class Unreachable:
     """A control plane that does not answer."""
 
-    async def send(self, method: str, path: str, body: bytes = b"") -> httpx2.Response:
+    async def send(
+        self, method: str, path: str, body: bytes = b"", *, answer_seconds_max: float
+    ) -> httpx2.Response:
         """Raise: nobody is there."""
         raise NoAnswer(f"{method} {path}", "ConnectError", "connection refused")

@@ -221,7 +221,9 @@ class _Waiting:
     def __init__(self) -> None:
         self.asked, self.left = anyio.Event(), anyio.Event()
 
-    async def send(self, method: str, path: str, body: bytes = b"") -> httpx2.Response:
+    async def send(
+        self, method: str, path: str, body: bytes = b"", *, answer_seconds_max: float
+    ) -> httpx2.Response:
         self.asked.set()
         try:
             await anyio.sleep_forever()

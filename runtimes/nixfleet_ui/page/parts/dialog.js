@@ -78,8 +78,8 @@ function draw() {
             : html`<pre class="bytes" tabindex="0" aria-label="The request">POST ${visible(request.path)}
 ${visibleLines(JSON.stringify(request.body, null, 2))}</pre>`
         }
-        <p class="quiet-text">Signed by <b><bdi>${visible(session?.operator ?? "")}</bdi></b>, key <code>${session?.keyFingerprint.slice(0, 16)}…</code>, on this machine.</p>
       </details>
+      <p class="quiet-text">Signed on this machine by <b><bdi>${visible(session?.operator ?? "")}</bdi></b>, key <code>${session?.keyFingerprint.slice(0, 16)}…</code></p>
       ${problem ? html`<p class="problem" role="alert">${said(problem, 600)}</p>` : nothing}
       <footer>
         <button type="button" class="plain" @click=${() => dialog?.close()}>Leave it</button>

@@ -50,12 +50,13 @@ export function previewOf(request, drawn) {
 }
 
 /**
- * The same in few lines, for a card that shows several answers. Asked at once, one after the other.
+ * The same in few lines, for a card that shows several answers; `null` where the control plane gives none. Asked at
+ * once, one after the other.
  * @param {Request} request
  * @param {() => void} drawn
  */
 export function effectOf(request, drawn) {
-  if (isOff) return nothing;
+  if (isOff) return null;
   const meant = meantBy(request);
   const key = JSON.stringify(meant);
   if (!asked.has(key)) {
@@ -89,7 +90,7 @@ async function ask(key, meant, head, drawn) {
   try {
     asked.set(key, { found: await post("/v1/preview", meant), problem: "", isAsked: false, head });
   } catch (error) {
-    if (error instanceof Refused && error.problem.type.endsWith("forecast-off")) isOff = true;
+    if (error instanceof Refused && error.problem.status === 404) isOff = true;
     asked.set(key, { found: null, problem: problemText(error), isAsked: false, head });
   }
   drawn();

@@ -25,8 +25,21 @@ export function storyLines(rows, rolloutId) {
 function line({ first, rows }) {
   return html`<li data-kind=${first.kind} data-tone=${toneOf(first)}>
     ${time(first.ts, { seconds: rows.length === 1 })}
-    <span>${actor(first)}${rows.length > 1 ? html` <b>and ${number(rows.length - 1)} more</b>` : nothing} ${said(first.text ?? first.kind, 200)}</span>
+    <span>${sentence(first, rows.length - 1, 200)}</span>
   </li>`;
+}
+
+/**
+ * Who did what: of hosts that say the same, the first and how many more.
+ * @param {Row} row
+ * @param {number} more
+ * @param {number} [max]
+ */
+export function sentence(row, more, max) {
+  const text = said(row.text ?? row.kind, max);
+  if (!more) return html`${actor(row)} ${text}`;
+  const isHost = (row.actor ?? row.host) === row.host;
+  return isHost ? html`${actor(row)} <b>and ${number(more)} more</b> ${text}` : html`${actor(row)} ${text} <b>and ${number(more)} more</b>`;
 }
 
 /** @param {Row} row */

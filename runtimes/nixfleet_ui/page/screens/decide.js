@@ -64,7 +64,7 @@ function answers(need) {
   return html`<dl class="answers">${commands.map((command) => {
     const input = { reason: "", scope: command.scopes?.[0] ?? "", hosts: command.hosts?.initial ?? [], minutes: command.minutes?.initial ?? 0 };
     const isComplete = !command.hosts || command.hosts.isOptional || command.hosts.initial.length > 0;
-    return html`<dt>${commandButton(command)}</dt><dd>${isComplete ? effectOf(command.request(input), drawn) : said(command.about)}</dd>`;
+    return html`<dt>${commandButton(command)}</dt><dd>${(isComplete ? effectOf(command.request(input), drawn) : null) ?? said(command.about)}</dd>`;
   })}</dl>`;
 }
 

@@ -118,18 +118,18 @@ function wave(it) {
   const name = it.wave === undefined || it.wave === null ? "No wave" : `Wave ${it.wave}`;
   const lacking = it.guards?.guards.filter((guard) => !LETS_BEGIN.has(guard.state)) ?? [];
   return html`<li data-verdict=${it.verdict} aria-current=${it.isCurrent ? "step" : nothing}>
-    <p class="wave-name"><b>${name}</b> <span class="verdict-word" data-verdict=${it.verdict}>${VERDICTS[it.verdict] ?? it.verdict}</span> <span class="percent">${it.percent} %</span></p>
+    <p class="wave-name"><b>${name}</b> <span class="verdict-word" data-verdict=${it.verdict}>${MARKS[it.verdict] ?? ""} ${it.verdict === "waiting" ? "waits" : said(it.text, 120)}</span> <span class="percent">${it.percent} %</span></p>
     ${bar(it.states, it.total)}
-    <p>${said(it.text)}</p>
-    ${it.waitsFor ? html`<p class="quiet-text">${said(it.waitsFor)}</p>` : nothing}
-    ${lacking.map((guard) => html`<p class="guard" data-guard=${guard.state}>${said(guard.text)}</p>`)}
+    <p>${number(it.converged)} of ${number(it.total)}${it.allowed || it.failed ? ` · ${number(it.failed)} of ${number(it.allowed)} failed` : nothing}${it.absent ? ` · ${number(it.absent)} not waited for` : nothing} · soak ${duration(it.soakSeconds)}</p>
+    ${it.waitsFor ? html`<p>${said(it.waitsFor)}</p>` : nothing}
+    ${(it.waitsFor ? [] : lacking).map((guard) => html`<p class="guard" data-guard=${guard.state}>${said(guard.text)}</p>`)}
     ${it.bakeUntil && !it.guards ? html`<p class="quiet-text">bakes until ${time(it.bakeUntil)} UTC</p>` : nothing}
   </li>`;
 }
 
 const LETS_BEGIN = new Set(["satisfied", "waived"]);
 /** @type {Record<string, string>} */
-const VERDICTS = { done: "✓ done", going: "▸ now", waiting: "waits", halted: "■ halted", broken: "✕ broken" };
+const MARKS = { done: "✓", going: "▸", waiting: "", halted: "■", broken: "✕" };
 
 /** @param {RolloutOverview} rollout */
 function hostsPanel(rollout) {

@@ -8,7 +8,7 @@ import { read } from "../data/api.js";
 import { fleet, problemText } from "../data/live.js";
 import { number, visibleLines } from "../data/text.js";
 import { route, storyLink } from "../parts/route.js";
-import { actor, rolledUp, toneOf } from "../parts/story_lines.js";
+import { rolledUp, sentence, toneOf } from "../parts/story_lines.js";
 import { redraw, said, time } from "../parts/text.js";
 
 /** @typedef {import("../types/api").ListedRow} Row */
@@ -153,7 +153,7 @@ function line({ first, rows }) {
       <td class="seq"><button class="open" aria-expanded=${isOpen ? "true" : "false"} title="The row as it is stored" @click=${() => toggle(key)}>${number(first.seq)}</button></td>
       <td>${time(first.ts, { seconds: rows.length === 1 })}</td>
       <td>${said(first.rolloutId, 60)}</td>
-      <td>${actor(first)}${rows.length > 1 ? html` <b>and ${number(rows.length - 1)} more</b>` : nothing} ${said(first.text ?? first.kind)}</td>
+      <td>${sentence(first, rows.length - 1)}</td>
     </tr>
     ${isOpen ? html`<tr class="detail"><td colspan="4">${details(first, rows)}</td></tr>` : nothing}`;
 }
