@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 WAIT_SECONDS: Final = 20
 """How long a question waits for the log to grow."""
+IDLE_SECONDS: Final = 1.0
 READ_AGAIN_SECONDS: Final = 5.0
 READ_AGAIN_SECONDS_MAX: Final = 60.0
 SIGHT_SECONDS: Final = 10.0
@@ -115,8 +116,12 @@ class Notifier:
                 assert followed is not None
                 page = await self._feed.page(followed, wait_seconds=WAIT_SECONDS)
                 self._window.add(followed, page)
-                followed, failures = page.next, 0
+                is_idle, followed, failures = page.next == followed, page.next, 0
                 await self._know(seen(self.sight, page, self._clock.now()))
+                if (
+                    is_idle
+                ):  # One that does not wait as long as it was asked to is not asked without end.
+                    await self._clock.sleep(IDLE_SECONDS)
             except LogShorter:
                 followed = await self._lose_log()
             except FeedSilent as error:
@@ -250,7 +255,11 @@ class Notifier:
         while True:
             try:
                 found = await anyio.to_thread.run_sync(lambda: list(self._files.requests()))
-            except (OSError, UnusableFiles) as error:
+            except UnusableFiles as error:
+                _log.warning("a request is dropped: %s", error)
+                await self._forget([error.path])
+                continue
+            except OSError as error:
                 _log.warning("requests cannot be read: %s", error)
                 found = []
             for path, name, request in found:

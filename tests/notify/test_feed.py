@@ -69,6 +69,7 @@ async def test_a_page_is_asked_for_by_severity_and_a_row_by_its_number() -> None
     [
         (200, {**PAGE, "next": 5}, "goes back in the log"),
         (200, {**PAGE, "events": [{**LINE, "seq": 6}]}, "goes back in the log"),
+        (200, {"events": [], "next": 6, "head": 9}, "does not go on"),
         (200, {**PAGE, "events": [{**LINE, "type": None}]}, "it is too old"),
         (200, {"events": []}, "cannot be decoded"),
         (200, b"<html>\x1b[2J", "cannot be decoded"),

@@ -311,7 +311,7 @@ async def test_a_hook_that_fails_holds_up_no_other(tmp_path: Path) -> None:
 
 
 async def test_a_request_is_taken_by_the_running_process_and_removed(tmp_path: Path) -> None:
-    """A replay sends again what was sent, with the same ids; a request for an unknown hook is dropped."""
+    """A replay sends again what was sent, with the same ids; one that nobody can carry out is dropped."""
     clock, inbox = FakeClock(START), Inbox()
     log = Log(clock)
     async with _running(tmp_path, log, {"pager": inbox}, clock) as notifier:
@@ -322,6 +322,7 @@ async def test_a_request_is_taken_by_the_running_process_and_removed(tmp_path: P
         files = NotifierFiles(tmp_path / "notifier")
         files.request("pager", Replay(1), clock.now())
         files.request("nobody", Replay(1), clock.now())
+        (tmp_path / "notifier" / "requests" / "a-damaged-one.json").write_text("{")
         await inbox.until_in_time(4, clock)
         await _until(lambda: not list(files.requests()))
 

@@ -87,5 +87,7 @@ class Feed:
             raise FeedSilent("it is too old: expected lines of the log with a type, found none")
         if page.next < after or any(line.seq <= after for line in page.events):
             raise FeedSilent("its answer goes back in the log")
+        if page.next == after and page.head > after and page.begins is None:
+            raise FeedSilent("its answer does not go on in the log")
         self._lines = min(PAGE_LINES, self._lines * 2)
         return page
