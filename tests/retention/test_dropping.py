@@ -393,7 +393,7 @@ def test_a_file_that_was_left_half_written_is_no_file(
 ) -> None:
     """A process that is killed while it writes leaves a name that is not read, and the next export succeeds."""
     content = files[1].read_bytes()
-    files[1].rename(f"{files[1]}.partial")
+    files[1].rename(exports / ".log.partial")
     with pytest.raises(ExportMissing):
         list(exported_rows(exports, *_head(story)))
     rows = _rows(story.control_plane.database)

@@ -4,7 +4,7 @@ import logging
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, time, timedelta
 from functools import partial
 from pathlib import Path
@@ -256,6 +256,24 @@ async def test_a_directory_that_cannot_be_used_is_said_once_and_tried_every_hour
     assert any("works again, after 3:00:00" in each for each in caplog.messages)
 
 
+async def test_a_full_disk_under_the_exports_keeps_every_row_and_holds_up_no_commit(
+    keeper: Kept, small_disk: Path
+) -> None:
+    """The error names the file, and the next look with room drops what this one could not."""
+    filler = small_disk / "filler"
+    with suppress(OSError):
+        filler.write_bytes(bytes(2 * 1024 * 1024))
+    worker = _worker(keeper, small_disk)
+    with pytest.raises(WorkFailed, match="No space left on device; make room"):
+        await worker.look()
+    assert _first(keeper.path) == 1
+    head = _rows(keeper.path)[-1]
+    keeper.store.commit([head._replace(seq=head.seq + 1)])
+    filler.unlink()
+    await worker.look()
+    assert _first(keeper.path) > 1
+
+
 async def _until(condition: Callable[[], bool]) -> None:
     with anyio.fail_after(WITHIN_SECONDS):
         while not condition():
@@ -302,6 +320,20 @@ def test_a_content_that_a_later_row_refers_to_is_not_removed(
         removed = store.between_commits(partial(remove_unreferred, found=found))
         left = store.between_commits(unreferred)
     assert (removed, left.hashes) == (1, ())
+
+
+async def test_contents_that_a_crash_left_without_rows_go_after_the_next_start(
+    keeper: Kept, exports: Path
+) -> None:
+    """Rows and the contents that they referred to are removed one after the other: a look finds what is left."""
+    await _worker(keeper, exports).look()
+
+    def put(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO contents VALUES ('left', 'text')")
+
+    keeper.store.between_commits(put)
+    await _worker(Kept(keeper.path, keeper.store), exports).look()
+    assert keeper.store.between_commits(unreferred).hashes == ()
 
 
 def test_what_needs_the_first_row_that_stays_is_named(database: Path) -> None:

@@ -23,6 +23,7 @@ from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing, shown_time
 from nixfleet_control_plane.history.rebuild import check_chain
 from nixfleet_control_plane.history.retention.dropping import StartDiffers, drop, export
+from nixfleet_control_plane.history.retention.export_file import NotWritten
 from nixfleet_control_plane.history.retention.exportable import (
     Exportable,
     exportable,
@@ -166,7 +167,7 @@ def _refusing(database: Path) -> Iterator[None]:
         raise Findings(f"{database}: {error}; nothing was dropped") from error
     except StartDiffers as error:
         raise Findings(f"{database}: {error}; nothing was dropped") from error
-    except (DatabaseInUse, NotUpgraded) as error:
+    except (DatabaseInUse, NotUpgraded, NotWritten) as error:
         raise Unusable(f"{error}; nothing was dropped") from error
     except CommitInDoubt as error:
         raise Unusable(f"{database}: {error}; `log verify` shows what it has") from error

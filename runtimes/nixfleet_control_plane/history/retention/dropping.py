@@ -62,7 +62,10 @@ _UNREFERRED_MAX: Final = 500
 
 
 def export(connection: sqlite3.Connection, directory: Path, span: Exportable) -> tuple[Path, ...]:
-    """Write the files of `span`; return them once they are durable and verified. Raises: ExportAltered, OSError."""
+    """Write the files of `span`; return them once they are durable and verified.
+
+    Raises: NotWritten, ExportAltered, OSError.
+    """
     head, paths = log_start(connection).prev_hash, list[Path]()
     for part in parts(_rows(connection, span)):
         paths.append(write_export(directory, head, part))

@@ -13,7 +13,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -24,13 +24,28 @@ from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, c
 from nixfleet_control_plane.store.contents import ContentDamaged
 from nixfleet_control_plane.store.stored_row import stored_payload, whole_payload
 from nixfleet_proto.errors import NixfleetError
-from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
+from nixfleet_runtime.storage.opening import is_full
+from nixfleet_runtime.storage.regular_file import (
+    LARGE_FILE_BYTES_MAX,
+    open_regular_file,
+    read_regular_file,
+)
+from nixfleet_runtime.storage.replaced_file import make_durable
 
 FORMAT: Final = "nixfleet-log-2"
 EARLIER_FORMAT: Final = "nixfleet-log-1"
 ROWS_MAX: Final = 100_000
-PAYLOAD_CHARACTERS_MAX: Final = 32 * 1024 * 1024
+BYTES_MAX: Final = 64 * 1024 * 1024
+"""How many bytes the payloads of one file may take, before they are compressed, unless it has one row."""
+_READ_BYTES_MAX: Final = 4 * LARGE_FILE_BYTES_MAX
+"""More than the largest row needs: an artefact of `LARGE_FILE_BYTES_MAX`, of which nothing can be compressed."""
+_ASCII_BYTES_MAX: Final = 2
+_OTHER_BYTES_MAX: Final = 12
+"""How many bytes a character of a payload takes in a file: `\\"`, and two `\\uXXXX` for one beyond 16 bits."""
+_MODE: Final = 0o600
 _PATTERN: Final = "log-*.jsonl.gz"
+_UNFINISHED: Final = ".log.partial"
+"""The file that is being written, for all exports to a directory: its lock lets one of them write at a time."""
 _MALFORMED: Final = (
     ValueError,
     TypeError,
@@ -65,6 +80,23 @@ class ExportMissing(ExportRefused):
     """A file between two others, or before the log, is not there."""
 
 
+class NotWritten(NixfleetError, OSError):
+    """A file could not be written, and is not there. Attributes: `path`, `bytes_needed`, `problem`.
+
+    An OSError with the number of the one that it is about.
+    """
+
+    def __init__(self, path: Path, bytes_needed: int, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror or str(error), str(path))
+        self.path = path
+        self.bytes_needed = bytes_needed
+        self.problem = error.strerror or str(error)
+
+    def __str__(self) -> str:
+        advice = "make room" if is_full(self) else "this user must be able to write there"
+        return f"{self.path}: expected to write {self.bytes_needed} bytes, found: {self.problem}; {advice}"
+
+
 @frozen
 class Span:
     """Rows of the log, from one to another. prev_hash: of the row before the first; head_hash: of the last."""
@@ -80,53 +112,85 @@ class Span:
 
 
 def parts(rows: Iterable[LogRow]) -> Iterator[tuple[LogRow, ...]]:
-    """Yield the rows of each file. A file has rows of one month, and so many that it fits into memory several times."""
+    """Yield the rows of each file. A file has rows of one month, at most `ROWS_MAX`, and `BYTES_MAX` or one row."""
     for _, month in groupby(rows, lambda row: row.ts[: len("2026-05")]):
         part, size = list[LogRow](), 0
         for row in month:
-            if len(part) == ROWS_MAX or (part and size + len(row.payload) > PAYLOAD_CHARACTERS_MAX):
+            row_size = _bytes_max_of(row.payload)
+            if len(part) == ROWS_MAX or (part and size + row_size > BYTES_MAX):
                 yield tuple(part)
                 part, size = [], 0
             part.append(row)
-            size += len(row.payload)
+            size += row_size
         yield tuple(part)
+
+
+def _bytes_max_of(payload: str) -> int:
+    return len(payload) * (_ASCII_BYTES_MAX if payload.isascii() else _OTHER_BYTES_MAX)
 
 
 def write_export(directory: Path, prev_hash: bytes, rows: Sequence[LogRow]) -> Path:
     """Write the file of `rows`, which follow the row with `prev_hash`; return its path once it is durable and verified.
 
-    A file of the same rows that is there already is left.
-    Raises: ExportAltered, if another file has the name; OSError.
+    A file of the same rows that is there already is left. Only its owner may read a new one: the log has what hosts
+    and operators said. Several processes may export to `directory` at the same time.
+    Raises: NotWritten; ExportAltered, if another file has the name; OSError.
     """
     span, lines = _spelt(prev_hash, rows)
     path = directory / span.file_name
     if not path.exists():
-        _write(path, gzip.compress("".join(lines).encode(), mtime=0), prev_hash, rows)
-    # Also of a file that was there: who wrote it may have been killed before its name was durable.
-    _flush_directory(directory)
+        content = gzip.compress("".join(lines).encode(), mtime=0)
+        try:
+            _write(path, content, prev_hash, rows)
+        except OSError as error:
+            raise NotWritten(path, len(content), error) from error
+    # Also of a file that was there: the process that wrote it may have been killed before its name was durable.
+    make_durable(directory)
     _require_same(path, prev_hash, rows)
     return path
 
 
 def _write(path: Path, content: bytes, prev_hash: bytes, rows: Sequence[LogRow]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("ab") as file:
-        # Another process may export the same rows. Once it has, `partial` may be another file than this one.
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with _only_writer(path.with_name(_UNFINISHED)) as (unfinished, descriptor):
         if path.exists():
-            return
-        try:
-            file.truncate(0)
+            return  # Another process exported the same rows meanwhile.
+        with open(descriptor, "wb", closefd=False) as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-            _require_same(partial, prev_hash, rows)
-        except BaseException:
-            # A full disk gets its room back.
-            with suppress(OSError):
-                os.truncate(partial, 0)
-            raise
-        partial.rename(path)
+            os.fsync(descriptor)
+        _require_same(unfinished, prev_hash, rows)
+        unfinished.rename(path)
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[tuple[Path, int]]:
+    """Yield `path` and a descriptor of the file there, which is empty and locked; remove it, unless it was renamed.
+
+    What a process left there that was killed is used again.
+    """
+    while True:
+        flags = os.O_RDWR | os.O_CREAT
+        descriptor = open_regular_file(path, flags, follow_links=False, mode=_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not _is_at(path, descriptor):
+                continue  # The process that had the lock gave the file its name, or removed it.
+            os.fchmod(descriptor, _MODE)
+            os.ftruncate(descriptor, 0)
+            try:
+                yield path, descriptor
+            finally:
+                if _is_at(path, descriptor):
+                    path.unlink()
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    return False
 
 
 def exported_rows(directory: Path, first_left_seq: int, prev_hash: bytes) -> Iterator[LogRow]:
@@ -201,7 +265,7 @@ def _require_same(path: Path, prev_hash: bytes, rows: Sequence[LogRow]) -> None:
 
 def _read(path: Path) -> tuple[Span, list[LogRow]]:
     """Return the span of a file and its rows. Raises: ExportAltered, OSError."""
-    content = read_regular_file(path, bytes_max=LARGE_FILE_BYTES_MAX)
+    content = read_regular_file(path, bytes_max=_READ_BYTES_MAX)
     try:
         header, *lines = gzip.decompress(content).decode().splitlines()
         span, columns = _header(path, json.loads(header))
@@ -254,11 +318,3 @@ def _row(path: Path, columns: Iterable[str], values: Sequence[Any]) -> tuple[Log
             path, f"expected columns that this program knows, found {sorted(unknown)}"
         )
     return LogRow(**named), row_hash
-
-
-def _flush_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

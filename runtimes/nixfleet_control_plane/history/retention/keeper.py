@@ -99,7 +99,8 @@ class SqliteLogKeeper:
         self._path = path
         self._store = store
         self._threaded = threaded
-        self._has_removed = False
+        # Also at first: a process may have been killed between the removal of rows and that of their contents.
+        self._may_be_unreferred = True
 
     async def kept(self) -> KeptRows:
         """As `LogKeeper.kept`."""
@@ -117,11 +118,11 @@ class SqliteLogKeeper:
         """As `LogKeeper.remove`."""
         removed = await self._between_commits(remove_dropped)
         if removed:
-            self._has_removed = True
-        elif self._has_removed:
+            self._may_be_unreferred = True
+        elif self._may_be_unreferred and (await self.kept()).first_seq > 1:
             found = await in_abandonable_thread(partial(_reading, self._path, unreferred))
             removed = await self._between_commits(partial(remove_unreferred, found=found))
-            self._has_removed = bool(removed)
+            self._may_be_unreferred = bool(removed)
         return removed
 
     async def _between_commits(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -140,7 +141,7 @@ def kept_rows(connection: sqlite3.Connection) -> KeptRows:
 def export_months(path: Path, directory: Path, before: datetime) -> Exported:
     """Do what `LogKeeper.export` says with the database at `path`; it may be in use.
 
-    Raises: ChainBroken, DamagedRow, ExportAltered, OSError, sqlite3.Error.
+    Raises: ChainBroken, DamagedRow, ExportAltered, NotWritten, OSError, sqlite3.Error.
     """
     with closing(open_for_reading(path)) as connection:
         span = exportable(connection, before, whole_months=True)

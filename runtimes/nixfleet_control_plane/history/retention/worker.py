@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.visible import visible
 from nixfleet_runtime.kernel.write_failures import WritingEnded
+from nixfleet_runtime.process.threads import in_abandonable_thread
 from nixfleet_runtime.storage.opening import is_full
 
 RETRY_SECONDS: Final = 3600.0
@@ -109,7 +111,8 @@ class RetentionWorker:
     async def look(self) -> None:
         """Export and drop once. Raises: DirectoryUnusable, WorkFailed, WritingEnded, errors of the store."""
         self._kept = await self._keeper.kept()
-        _require_usable(self._config.directory)
+        # A file system that does not answer must hold up this task alone.
+        await in_abandonable_thread(partial(_require_usable, self._config.directory))
         await self._remove()
         before = self._clock.now() - timedelta(days=self._config.keep_days)
         oldest = self._kept.oldest_at
