@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 from attrs import frozen
@@ -42,6 +42,10 @@ QUICK = Scale("quick", 3)
 TINY = Scale("tiny", 1)
 
 
+OF_THE_MACHINE: Final = frozenset({"events/s", "facts/s", "rows/s", "MB/s", "µs/event", "ms", "s"})
+"""Units of figures that another machine has otherwise, and this one when it is busy."""
+
+
 @frozen
 class Figure:
     """One measured quantity. `values`: of each round. At most one of the bounds is the target.
@@ -67,6 +71,11 @@ class Figure:
     def spread(self) -> tuple[float, float]:
         """The lowest and the highest round."""
         return min(self.values), max(self.values)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether missing the target is a defect: a rate or a time is also one of the machine, a ratio is not."""
+        return self.is_met is not None and self.unit not in OF_THE_MACHINE
 
     @property
     def is_met(self) -> bool | None:

@@ -13,7 +13,7 @@ import anyio
 
 from benchmarks.client import Connection, chatter, post_of
 from benchmarks.fleet import host_names, prepare_database
-from benchmarks.harness import Figure, Scale, percentile, scratch
+from benchmarks.harness import Figure, Scale, percentile, ratio, scratch
 from benchmarks.life import life
 from benchmarks.served import Served, served
 from nixfleet_proto.signing import SigningKey
@@ -23,6 +23,7 @@ BATCH, BATCHES_PER_HOST = 64, 4
 SINGLES_PER_HOST = 40
 SINGLES_AT_ONCE, BATCHES_AT_ONCE = 256, 64
 SINGLES_AT_LEAST, BATCHES_AT_LEAST = 3_000, 25_000
+TIMES_SINGLES_AT_LEAST = 6.0
 
 
 def figures(scale: Scale) -> Iterator[Figure]:
@@ -42,6 +43,8 @@ def figures(scale: Scale) -> Iterator[Figure]:
         yield Figure("http_ingest", name, "events/s", rates, at_least=at_least)
         slow = tuple(percentile(waits, 0.99) for _, waits in of_form)
         yield Figure("http_ingest", f"{name}, p99", "ms", slow)
+    one, many = (Figure("http_ingest", "", "", tuple(rate for rate, _ in it)) for it in runs)
+    yield ratio("batches / single events", many, one, at_least=TIMES_SINGLES_AT_LEAST)
 
 
 Run = tuple[float, list[float]]

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import orjson
 from attrs import evolve
 
-from benchmarks.harness import Contender, Figure, Scale, Timed, race, scratch
+from benchmarks.harness import Contender, Figure, Scale, Timed, race, ratio, scratch
 from benchmarks.life import ROLLOUT
 from benchmarks.logged import write_log
 from nixfleet_control_plane.history.loading import load_state
@@ -22,7 +23,9 @@ from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_runtime.process import garbage
 
 FOLD, REBUILD, CHECK = "fold into records", "rebuild of all views", "check of the hash chain"
-TARGETS = {FOLD: 200_000, REBUILD: 60_000, CHECK: None}
+READ = "rows and their JSON alone"
+TARGETS = {FOLD: 200_000, REBUILD: 80_000, CHECK: None, READ: None}
+OF_READ_AT_LEAST = {FOLD: 0.05, REBUILD: 0.03}
 
 
 def figures(scale: Scale) -> Iterator[Figure]:
@@ -41,15 +44,22 @@ def _rates(scale: Scale, about_facts: int, names: Sequence[str]) -> Iterator[Fig
             FOLD: lambda: _folding(database, facts),
             REBUILD: lambda: _rebuilding(database, facts),
             CHECK: lambda: _checking(database, facts),
+            READ: lambda: _reading(database, facts),
         }
-        for name, rate in race(scale, {name: contenders[name] for name in names}).items():
+        rates = race(scale, {name: contenders[name] for name in names})
+        for name, rate in rates.items():
             yield evolve(
                 rate,
                 workload="replay",
                 name=f"{name}, {facts:,} facts",
                 unit="facts/s",
+                kind="limit" if name == READ else "ours",
                 at_least=TARGETS[name],
             )
+        for name, at_least in OF_READ_AT_LEAST.items():
+            if READ in rates:
+                of_read = ratio(f"{name} / {READ}", rates[name], rates[READ], at_least=at_least)
+                yield evolve(of_read, workload="replay")
 
 
 def _folding(database: Path, facts: int) -> Timed:
@@ -68,6 +78,18 @@ def _rebuilding(database: Path, facts: int) -> Timed:
         with closing(open_for_reading(database)) as connection:
             report = check_views(connection)
         assert not report.differences, report.differences[:3]
+        return facts
+
+    return run
+
+
+def _reading(database: Path, facts: int) -> Timed:
+    """What no replay can do without: the columns of each row, and its payload as Python's values."""
+
+    def run() -> int:
+        with closing(open_for_reading(database)) as connection:
+            for (payload,) in connection.execute("SELECT payload FROM event_log ORDER BY seq"):
+                orjson.loads(payload)
         return facts
 
     return run

@@ -71,7 +71,14 @@ def _target(figure: Figure) -> str:
     wanted = (
         f"≥ {number(figure.at_least)}" if figure.at_least else f"≤ {number(figure.at_most or 0)}"
     )
-    return f"{wanted} {'reached' if figure.is_met else 'MISSED'}"
+    if figure.is_met:
+        return f"{wanted} reached"
+    return f"{wanted} {'MISSED' if figure.is_judged else 'not here'}"
+
+
+def missed(figures: Sequence[Figure]) -> tuple[Figure, ...]:
+    """Return the figures whose target was missed, of those that are judged: not the rates and times of the machine."""
+    return tuple(figure for figure in figures if figure.is_judged and not figure.is_met)
 
 
 def number(value: float) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness import QUICK, Figure, Timed, percentile, race, ratio
-from benchmarks.report import BEGIN, END, as_markdown, as_text, number, put_into
+from benchmarks.report import BEGIN, END, as_markdown, as_text, missed, number, put_into
 
 
 def figure(*values: float, at_least: float | None = None, at_most: float | None = None) -> Figure:
@@ -69,15 +69,26 @@ def test_a_number_is_shown_with_three_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
+def test_a_rate_is_not_judged_and_a_ratio_is() -> None:
+    """A busy machine reaches no rate; what it is beside another one says something of the program."""
+    slow = figure(90, at_least=100)
+    low, high = (ratio("a / b", slow, figure(50), at_least=least) for least in (2, 1))
+
+    assert missed([slow, figure(1), low, high]) == (low,)
+    (line,) = as_text({}, [slow]).splitlines()[3:]
+    assert line.endswith("≥ 100 not here")
+
+
 def test_a_table_says_what_was_missed() -> None:
     """Target, verdict, median and spread are on the line of the figure."""
-    (line,) = as_text({}, [figure(90, 95, 120, at_least=100)]).splitlines()[3:]
+    part = Figure("step", "ours", "×", (90, 95, 120), at_least=100)
+    (line,) = as_text({}, [part]).splitlines()[3:]
 
     assert line.split() == [
         "step",
         "ours",
         "95",
-        "events/s",
+        "×",
         "90",
         "–",
         "120",
