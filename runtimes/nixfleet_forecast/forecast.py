@@ -226,6 +226,9 @@ class _Watch:
                 if isinstance(write, LogRow):
                     self._note_edge(write)
         for rollout_id in tuple(self._open):
+            if rollout_id not in self._ahead.state.view.open_rollouts:
+                self._open.discard(rollout_id)  # It was pruned.
+                continue
             record = self._ahead.state.view.rollouts[rollout_id]
             if record is not self._records[rollout_id]:
                 self._moved(rollout_id, self._records[rollout_id], record)
@@ -272,6 +275,8 @@ def is_edge(entry: Entry) -> bool:
 
 def waits_of(state: State, rollout_id: RolloutId) -> tuple[str, ...]:
     """Return what keeps a rollout from its end, in words: what a person moves, hosts that stay, gates that hold."""
+    if rollout_id not in state.view.open_rollouts:
+        return ()  # It was pruned.
     record = state.view.rollouts[rollout_id]
     if record.state.is_halted:
         return (f"it is {record.state}: until an operator clears it",)

@@ -276,12 +276,13 @@ def _rollouts(
     ends = _ends(subject, touched, now, input, trust)
     for rollout_id in touched:
         done, done_without = ends.get(rollout_id, (None, None))
-        comes_to = with_it.states[rollout_id]
+        # One that is not there any more was pruned before the horizon.
+        comes_to = with_it.states.get(rollout_id, RolloutState.PRUNED)
         yield RolloutPreview(
             rollout_id,
             with_it.states_at_once[rollout_id],
             comes_to,
-            without.states[rollout_id],
+            without.states.get(rollout_id, RolloutState.PRUNED),
             done,
             done_without,
             () if comes_to not in GOING else with_it.waits[rollout_id],

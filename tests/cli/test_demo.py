@@ -1,5 +1,6 @@
 """`nixfleet demo` as a user runs it: a process of its own, whole, spoilt, and interrupted."""
 
+import json
 import os
 import signal
 import subprocess
@@ -83,6 +84,19 @@ def test_the_whole_story_is_told_and_checked(tmp_path: Path, nixfleet: Invoke) -
     assert "\x1b" not in told
     assert nixfleet("log", "verify", kept / "control-plane.db").exit_code == 0
     assert nixfleet("fleet", "check", kept / "fleet.toml").exit_code == 0
+    again = (
+        "log",
+        "backtest",
+        kept / "control-plane.db",
+        "--policy",
+        kept / "fleet.toml",
+        "--json",
+    )
+    value = json.loads(nixfleet(*again).stdout)
+    recorded, declared = value["policies"]
+    # Under the recorded policy it ends when it did, and so it does under the declared one, from which that was made.
+    assert value["differing"] == []
+    assert declared["rollouts"] == recorded["rollouts"]
     (check,) = (line for line in told.splitlines() if "release check" in line)
     checked = nixfleet(*check.split()[1:])
     assert checked.exit_code == 0, checked.stderr
