@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from attrs import fields_dict, frozen
+from attrs import evolve, fields_dict, frozen
 
 from nixfleet_control_plane.config_judges import JudgeConfig, read_judges
 from nixfleet_control_plane.config_retention import read_retention
@@ -129,7 +129,8 @@ def load_control_plane_config(path: Path, environ: Mapping[str, str]) -> Control
 
     Raises: ConfigError, with every problem.
     """
-    return load(path, environ, read_control_plane_config).config
+    config = load(path, environ, read_control_plane_config).config
+    return evolve(config, store=evolve(config.store, config_file=path))
 
 
 def read_control_plane_config(root: Section) -> ControlPlaneConfig:

@@ -13,7 +13,7 @@ from contextlib import (
 from pathlib import Path
 from typing import Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from nixfleet_control_plane.history.retention.keeper import LogKeeper, SqliteLogKeeper
 from nixfleet_control_plane.history.shadow import compare_views
@@ -50,12 +50,23 @@ class NotReadBeside(NixfleetError):
 
 @frozen
 class StoreConfig:
-    """`[store]`. path: the SQLite database; `None`: another kind of store. write_seconds_max: for one commit."""
+    """`[store]`. path: the SQLite database; `None`: another kind of store. write_seconds_max: for one commit.
+
+    config_file: the file that this was read from, for messages.
+    """
 
     plugin: Plugin
     opener: StoreOpener = field(eq=False)
     path: Path | None = None
     write_seconds_max: float = WRITE_SECONDS_MAX
+    config_file: Path | None = field(default=None, eq=False)
+
+    @property
+    def argument(self) -> str:
+        """What names the store on the command line of `nixfleet log` and others."""
+        if self.path is not None:
+            return str(self.path)
+        return f"--config {self.config_file or 'FILE'}"
 
     @property
     def where(self) -> str:
@@ -129,7 +140,7 @@ def load_store_config(file: Path, environ: Mapping[str, str]) -> StoreConfig:
 
     prefix = f"{variable_of('store')}__"
     own = {name: text for name, text in environ.items() if name.startswith(prefix)}
-    return load(file, own, read).config
+    return evolve(load(file, own, read).config, config_file=file)
 
 
 def sqlite_config(path: Path) -> StoreConfig:

@@ -500,8 +500,9 @@ def _using_store(store: StoreConfig) -> Iterator[None]:
     except (DatabaseInUse, UnusableDatabase, NotReadable) as error:
         raise CannotStart("the database", str(error)) from error
     except (DamagedRow, DecodeError, TransitionError) as error:
-        named = "--config" if store.path is None else store.path
-        advice = f'"nixfleet log verify {named}" tells whether the log was altered; {_DAMAGED}'
+        advice = (
+            f'"nixfleet log verify {store.argument}" tells whether the log was altered; {_DAMAGED}'
+        )
         raise CannotStart("the database", f"{store.where}: {error}; {advice}") from error
     except NixfleetError:
         raise

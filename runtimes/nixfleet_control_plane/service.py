@@ -120,6 +120,8 @@ ReplyT = TypeVar("ReplyT", bound=Reply)
 FLUSH_PORTION = 100
 FLUSH_TICKS = 12
 QUEUE_LENGTH_MAX = 4096
+STOP_WRITE_SECONDS_MAX = 5.0
+"""How long a commit may take once a stop has begun: a store that hangs must not keep the process from ending."""
 _emit_metric = maker(EmitMetric)
 _log = logging.getLogger(__name__)
 
@@ -566,8 +568,12 @@ class ControlPlaneService:
             await self._ask(FlushRecords(FLUSH_PORTION), Flushed)
 
     def begin_closing(self) -> None:
-        """Release waiting polls, and refuse new requests from now on. Accepted requests are still answered."""
+        """Release waiting polls, and refuse new requests from now on. Accepted requests are still answered.
+
+        No commit takes longer than `STOP_WRITE_SECONDS_MAX` from now on; one that does ends the service.
+        """
         self._is_closing = True
+        self._mutator.limit_writes(STOP_WRITE_SECONDS_MAX)
         self._wakers.wake_all()
         self.feed.close()
 

@@ -97,7 +97,7 @@ def _edit(database: Path, *statements: str) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA foreign_keys=OFF")
         for each in ("update", "delete"):
-            connection.execute(f"DROP TRIGGER event_log_is_append_only_{each}")
+            connection.execute(f"DROP TRIGGER IF EXISTS event_log_is_append_only_{each}")
         for statement in statements:
             connection.execute(statement)
         connection.commit()
@@ -261,6 +261,34 @@ def test_reports_are_checked_by_the_keys_of_their_hosts(
     assert f"row {row}: the report of web-01 is not proved: " in forged.stderr
     assert nixfleet(*verify[:3]).exit_code == 0
     assert nixfleet(*verify[:3], "--signatures").exit_code == 2
+
+
+def test_of_many_problems_people_are_shown_twenty_and_json_has_all(
+    office: Office, fleet: SmallFleet, nixfleet: Invoke
+) -> None:
+    """A log in which no report is good does not fill a terminal."""
+    office.believe(KeySlot(CI.public_key, fleet.ci.trust.ci_release_key.current))
+    fleet.publish("r3")
+    fleet.pass_time(minutes=15)
+    fleet.store.close()
+    for row in _reports(fleet.database)[:30]:
+        _write_anew(fleet.database, row, signature="0" * 128)
+    verify = ["log", "verify", fleet.database, "--trust", office.trust, "--signatures"]
+
+    text, as_json = nixfleet(*verify), nixfleet(*verify, "--json")
+
+    error = json.loads(as_json.stdout)["error"]
+    everything = [error["message"], *error["details"]]
+    assert len(everything) > 25
+    *shown, last = text.stderr.splitlines()
+    assert [line.removeprefix("Error: ") for line in shown] == everything[:20]
+    assert last == f"and {len(everything) - 20} more; --json has all"
+
+
+def _reports(database: Path) -> list[int]:
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute("SELECT seq FROM event_log WHERE kind = 'agent_events'")
+        return [seq for (seq,) in rows]
 
 
 def test_no_checkpoint_is_made_of_a_log_that_is_broken(

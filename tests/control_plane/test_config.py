@@ -5,7 +5,7 @@ from datetime import time
 from pathlib import Path
 
 import pytest
-from attrs import asdict
+from attrs import asdict, evolve
 
 from nixfleet_control_plane.config import (
     ControlPlaneConfig,
@@ -54,6 +54,15 @@ def told(directory: Path, text: str) -> list[tuple[str, str]]:
     with pytest.raises(ConfigError) as caught:
         loaded(directory, text)
     return [(problem.path, problem.found) for problem in caught.value.problems]
+
+
+def test_a_store_is_named_for_the_command_line_by_its_path_or_by_its_configuration(
+    directory: Path,
+) -> None:
+    """What an error of a start advises can be typed as it is."""
+    store = loaded(directory, MINIMAL).store
+    assert store.argument == str(directory / "control-plane.db")
+    assert evolve(store, path=None).argument == f"--config {directory / 'control-plane.toml'}"
 
 
 def test_a_minimal_configuration_gets_the_defaults(directory: Path) -> None:

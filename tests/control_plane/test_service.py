@@ -422,6 +422,32 @@ async def _live_past_its_deadline(held_up: HeldUpStore) -> None:
         await anyio.sleep_forever()
 
 
+async def test_a_stop_ends_though_a_commit_hangs(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before the limit for a commit: the one that hangs is not confirmed, and the stop says so."""
+    monkeypatch.setattr(service_module, "STOP_WRITE_SECONDS_MAX", SHORT_SECONDS)
+    held_up = HeldUpStore(store)
+    with pytest.raises(ExceptionGroup) as ended:
+        await _stop_while_a_commit_hangs(held_up)
+    assert ended.group_contains(WriteOverdue)
+
+
+async def _stop_while_a_commit_hangs(held_up: HeldUpStore) -> None:
+    async with threaded(held_up) as behind, anyio.create_task_group() as tasks:
+        try:
+            async with running(behind, FakeClock(START)) as service:
+                tasks.start_soon(_fail_to_publish, service)
+                assert await held_up.begun()
+        finally:
+            held_up.let_go()
+
+
+async def _fail_to_publish(service: ControlPlaneService) -> None:
+    with pytest.raises(WriteFailed, match=r"did not end within 0\.01 s"):
+        await _publish(service)
+
+
 async def test_a_message_about_another_host_than_the_authenticated_one_is_refused(
     store: SqliteStore,
 ) -> None:

@@ -8,10 +8,13 @@ import pytest
 from anyio.abc import TaskGroup
 
 from nixfleet_runtime.kernel.mutator import MutatorClosed, WriteFailed
+from nixfleet_runtime.kernel.write_failures import WriteOverdue
 from tests.engines.ledger import Disk, ForgetfulLedger, HeldUpDisk, SpoiltLedger, StumblingDisk
 from tests.runtime.test_mutator import MutatorBench, closed_afterwards, open_desk
 
 pytestmark = pytest.mark.anyio
+SHORT_SECONDS = 0.01
+LONG_SECONDS = 3600.0
 
 
 @pytest.mark.parametrize("way", ["post", "post_if_room", "post_urgent"])
@@ -48,6 +51,26 @@ async def test_closing_in_the_moment_of_a_post_answers_or_refuses_it(steps: int)
         desk.mutator.close()
 
     assert str(desk.answers["a"]) in ("a is 1", "closed; 'a' was not accepted")
+
+
+async def test_a_write_under_way_ends_by_a_limit_that_is_set_meanwhile() -> None:
+    """With the error of a write that is overdue; a limit of before that is shorter stays."""
+    disk = HeldUpDisk()
+    desk = MutatorBench(disk=disk)
+    with pytest.raises(ExceptionGroup) as ended:
+        await _limit_a_write_under_way(desk, disk)
+    disk.let_go()
+    assert ended.group_contains(WriteOverdue, match=r"within 0\.01 s")
+    assert isinstance(desk.answers["a"], WriteFailed)
+
+
+async def _limit_a_write_under_way(desk: MutatorBench, disk: HeldUpDisk) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(desk.mutator.run)
+        await desk.line_up(tasks, "a")
+        assert await disk.begun()
+        desk.mutator.limit_writes(SHORT_SECONDS)
+        desk.mutator.limit_writes(LONG_SECONDS)
 
 
 async def test_closing_twice_is_as_good_as_once() -> None:

@@ -43,6 +43,7 @@ from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.progress import noting
 
 _DIFFERENCES_SHOWN_MAX = 20
+_PROBLEMS_SHOWN_MAX = 20
 
 
 @group()
@@ -164,7 +165,8 @@ def verify(
     fleet that CI signed, or enrolled with a token of the organisation. A statement, checkpoint or report is checked
     against the trust file of its time: where an operator left, or a key was changed, give the file from before with
     --trust-until. Of a log whose beginning was exported and dropped, --exports checks that too; without it the check
-    begins at the first row that is left. DB is the database of a control plane.
+    begins at the first row that is left. Of many problems the first twenty are printed; --json has all.
+    DB is the database of a control plane.
 
     Exit codes: 0 the chain holds; 1 it is broken, or a statement is not good, and where; 2 a file cannot be read.
     """
@@ -218,7 +220,7 @@ def verify(
         for it in report_of.problems
     ]
     if problems:
-        raise Findings(*problems)
+        raise Findings(*problems, shown_max=_PROBLEMS_SHOWN_MAX)
     begins = report.first_seq if exports is None else 1
     rows = f"{report.rows} rows" if begins == 1 else f"rows {begins} to {report.rows}"
     lines = [f"the chain holds: {rows}, head {report.head_hash.hex()}"]

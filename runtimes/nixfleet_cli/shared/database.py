@@ -195,9 +195,8 @@ def _refusing(store: StoreConfig, wanted: str) -> Iterator[None]:
     except sqlite3.Error as error:
         raise Unusable(f"{store.where} cannot be read: {error}") from error
     except DamagedRow as error:
-        named = f"--config with {store.where}" if store.path is None else str(store.path)
         raise Findings(
-            f"{error}; `nixfleet log verify {named}` tells whether it was altered"
+            f"{error}; `nixfleet log verify {store.argument}` tells whether it was altered"
         ) from error
 
 

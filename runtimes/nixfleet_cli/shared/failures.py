@@ -11,11 +11,17 @@ from nixfleet_runtime.kernel.visible import visible
 
 
 class Failure(click.ClickException):
-    """An error of several lines. lines: as given; `message` is what is shown."""
+    """An error of several lines. lines: as given, all of them; `message` is what is shown.
 
-    def __init__(self, *lines: str) -> None:
+    shown_max: how many lines people are shown, with the number of the others; JSON has all.
+    """
+
+    def __init__(self, *lines: str, shown_max: int | None = None) -> None:
         self.lines = lines
-        super().__init__("\n".join(map(visible, lines)))
+        shown = [*map(visible, lines[:shown_max])]
+        if len(lines) > len(shown):
+            shown.append(f"and {len(lines) - len(shown)} more; --json has all")
+        super().__init__("\n".join(shown))
 
     def format_message(self) -> str:
         """Return the text for people, in lines that their terminal has room for."""

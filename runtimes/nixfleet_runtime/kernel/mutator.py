@@ -133,6 +133,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         self._batch_length_max = batch_length_max
         self._on_batch = on_batch
         self._write_seconds_max = write_seconds_max
+        self._write_under_way: anyio.CancelScope | None = None
         # `None` in the queue only wakes `run`, to handle urgent inputs.
         self._sender: MemoryObjectSendStream[_Entry[InputT, ReplyT] | None]
         self._sender, self._receiver = anyio.create_memory_object_stream[
@@ -189,6 +190,13 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             return await self._answer_to(entry)
         finally:
             self._awaited.discard(entry)
+
+    def limit_writes(self, seconds: float) -> None:
+        """Let no write take longer than `seconds` from now on, in real time: also the one that is under way."""
+        self._write_seconds_max = min(self._write_seconds_max, seconds)
+        if self._write_under_way is not None:
+            ends_at = anyio.current_time() + self._write_seconds_max
+            self._write_under_way.deadline = min(self._write_under_way.deadline, ends_at)
 
     def close(self) -> None:
         """Refuse new inputs. `run` returns once the accepted ones have been answered."""
@@ -277,7 +285,11 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
 
     async def _written(self, writes: Sequence[WriteT]) -> None:
         with anyio.move_on_after(self._write_seconds_max) as limit:
-            await self._write(writes)
+            self._write_under_way = limit
+            try:
+                await self._write(writes)
+            finally:
+                self._write_under_way = None
         if limit.cancelled_caught:
             raise WriteOverdue(self._write_seconds_max)
 
