@@ -89,7 +89,7 @@ from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.http.fleet_pages import ListedQuarantine, ListedRefusal
 from nixfleet_runtime.http.host_pages import HostRecordPage
 from nixfleet_runtime.http.listings import ChannelInForce, ListedRow, ReleaseStanding
-from nixfleet_runtime.http.overview import Asker, FleetCounts, Overview
+from nixfleet_runtime.http.overview import Asker, FleetCounts, Need, Overview
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import (
     WRITE_SECONDS_MAX,
@@ -301,6 +301,28 @@ class ControlPlaneService:
         """Return the rollouts that are served and have a record of the host. O(rollouts)."""
         return self._engine.rollouts_with(hostname)
 
+    def needs(self) -> Iterator[Need]:
+        """Yield everything that only a person moves now: of the rollouts, and of the fleet."""
+        stale_at = {RolloutId(it.rollout_id): it.stale_at for it in self.in_force()}
+        yield from self._engine.fleet_needs(self._fleet_notices())
+        yield from self._engine.rollout_needs(self.now(), stale_at)
+
+    def oldest_waits(self) -> Mapping[Gate, datetime]:
+        """Return since when, without a break, hosts wait for one reason, the earliest by gate. O(reasons)."""
+        return self._engine.oldest_waits()
+
+    def quarantine_count(self) -> int:
+        """Return how many closures are barred from a channel."""
+        return self._engine.quarantine_count()
+
+    def live_budgets(self) -> tuple[BudgetStatus, ...]:
+        """Return how full the budgets of live rollouts are; one that rollouts share counts once. O(budgets)."""
+        return self._engine.live_budgets()
+
+    def next_edge(self) -> datetime | None:
+        """Return when a hold ends, a calendar begins or ends one, or a bake is over next; `None`: not in sight."""
+        return self._engine.next_edge()
+
     def manifest_in_use(self, rollout_id: RolloutId) -> LoadedManifest | None:
         """Return the manifest that a rollout runs under; `None`: it is pruned, unknown, or lost its manifest."""
         return self._engine.manifest_in_use(rollout_id)
@@ -338,17 +360,19 @@ class ControlPlaneService:
                 refusing=notices.refusing_hosts,
                 knocking=len(notices.refused_enrollments),
             ),
-            needs_you=self._engine.fleet_needs(
-                FleetNotices(
-                    notices.refused_artefacts,
-                    notices.release_problem,
-                    notices.left_out,
-                    notices.refusing_hosts,
-                    notices.refused_enrollments,
-                )
-            ),
+            needs_you=self._engine.fleet_needs(self._fleet_notices()),
             rollouts=self._engine.overviews(now, stale_at, rollout_id),
             head_at=None if last is None else time_of(last.ts),
+        )
+
+    def _fleet_notices(self) -> FleetNotices:
+        notices = self.notices
+        return FleetNotices(
+            notices.refused_artefacts,
+            notices.release_problem,
+            notices.left_out,
+            notices.refusing_hosts,
+            notices.refused_enrollments,
         )
 
     def standing(self) -> ReleaseStanding:

@@ -66,3 +66,28 @@ def run(config_file: Path, url_file: Path | None, clock: Clock) -> None:
         raise Unusable(*lines_of(error)) from error
     except WritingEnded as error:
         raise Findings(*lines_of(error)) from error
+
+
+@control_plane.command()
+def dashboard() -> None:
+    """Print a dashboard for Grafana.
+
+    JSON to import, with a panel for each metric of this version.
+    """
+    import orjson
+
+    from nixfleet_control_plane.observability.catalogue import catalogue
+    from nixfleet_control_plane.observability.dashboard import dashboard as made
+
+    click.echo(orjson.dumps(made(catalogue()), option=orjson.OPT_INDENT_2))
+
+
+@control_plane.command()
+def rules() -> None:
+    """Print alert rules for Prometheus.
+
+    A file for `rule_files`, with what every fleet wants to be told. `promtool check rules` reads it.
+    """
+    from nixfleet_control_plane.observability.rules import rules_text
+
+    click.echo(rules_text(), nl=False)

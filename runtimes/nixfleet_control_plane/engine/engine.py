@@ -117,7 +117,11 @@ from nixfleet_control_plane.messages.log_entry import (
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.overview.fleet_lists import Item, quarantines, refusals
 from nixfleet_control_plane.overview.host_map import columns
-from nixfleet_control_plane.overview.needs import FleetNotices, fleet_needs
+from nixfleet_control_plane.overview.needs import (
+    FleetNotices,
+    all_rollout_needs,
+    fleet_needs,
+)
 from nixfleet_control_plane.overview.one_host import host_record_page
 from nixfleet_control_plane.overview.rollouts import rollout_overviews
 from nixfleet_control_plane.store.queries import Quarantined, Waiting
@@ -353,6 +357,30 @@ class ControlPlaneEngine:
         """Return the rollouts that are served and have a record of the host. O(rollouts)."""
         view = self._state.view
         return tuple(it for it in view.rollouts_with(hostname) if self._is_served(it))
+
+    def rollout_needs(
+        self, now: datetime, stale_at: Mapping[RolloutId, datetime]
+    ) -> Iterator[Need]:
+        """Yield what the rollouts that are served, or lost, need a person for. O(waves)."""
+        return all_rollout_needs(self._state, now, stale_at)
+
+    def oldest_waits(self) -> Mapping[Gate, datetime]:
+        """Return since when, without a break, hosts wait for one reason, the earliest by gate. O(reasons)."""
+        return self._state.waits.oldest(self._state.view.live_rollouts())
+
+    def quarantine_count(self) -> int:
+        """Return how many closures are barred from a channel. O(channels)."""
+        return sum(map(len, self._state.quarantines.values()))
+
+    def live_budgets(self) -> tuple[BudgetStatus, ...]:
+        """Return how full the budgets of live rollouts are; one that rollouts share counts once. O(budgets)."""
+        view = self._state.view
+        by_name = {
+            status.budget: status
+            for rollout_id in view.live_rollouts()
+            for status in budget_statuses(view, rollout_id)
+        }
+        return tuple(by_name.values())
 
     def manifest_in_use(self, rollout_id: RolloutId) -> LoadedManifest | None:
         """Return the manifest that a rollout runs under; `None`: it is pruned, unknown, or lost its manifest."""

@@ -5,7 +5,7 @@ it waits for, is shortened to what such hosts share: so there are few groups, ho
 Source: docs/spec/overview.md, Why hosts wait.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -68,6 +68,15 @@ class WaitGroups:
         groups.discard(group)
         if not groups:
             self._rollouts.discard(deferral.rollout_id)
+
+    def oldest(self, rollouts: Iterable[RolloutId]) -> dict[Gate, datetime]:
+        """Return since when hosts of these rollouts wait for one reason, the earliest by gate."""
+        found: dict[Gate, datetime] = {}
+        for rollout_id in rollouts:
+            for group, count in self.of(rollout_id):
+                if count.since is not None:
+                    found[group.gate] = min(found.get(group.gate, count.since), count.since)
+        return found
 
     def hosts_in(self, group: WaitGroup) -> int:
         """Return how many hosts are in a group."""

@@ -6,6 +6,7 @@ Source: Prometheus naming conventions.
 
 from collections.abc import Callable, Iterator, Mapping
 
+from attrs import frozen
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -16,10 +17,29 @@ BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 512)
 SECONDS_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
 
+@frozen
+class Definition:
+    """A metric. kind: `counter`, `gauge` or `histogram`. text: what it is. labels: of its samples."""
+
+    name: str
+    kind: str
+    text: str
+    labels: tuple[str, ...] = ()
+
+
 class Metrics:
-    """The metrics of one control plane."""
+    """The metrics of one control plane. definitions: of those that are registered before any event."""
 
     def __init__(self) -> None:
+        self.definitions = [
+            Definition("nixfleet_batch_inputs", "histogram", "inputs per commit"),
+            Definition(
+                "nixfleet_refused_requests_total",
+                "counter",
+                "requests that were refused",
+                ("cause",),
+            ),
+        ]
         self._registry = CollectorRegistry()
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
@@ -48,12 +68,14 @@ class Metrics:
 
     def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """Register a gauge whose value `read` returns at every scrape."""
+        self.definitions.append(Definition(name, "gauge", documentation))
         self._registry.register(_Gauge(name, documentation, read))
 
     def gauge_by(
         self, name: str, documentation: str, label: str, read: Callable[[], Mapping[str, float]]
     ) -> None:
         """As `gauge`, with one value for each value of `label`."""
+        self.definitions.append(Definition(name, "gauge", documentation, (label,)))
         self._registry.register(_LabelledGauge(name, documentation, label, read))
 
     def observe_batch(self, inputs: int) -> None:

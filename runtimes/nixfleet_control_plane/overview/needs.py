@@ -30,7 +30,7 @@ from nixfleet_state_machine.planner.guards.words import guard_line
 from nixfleet_state_machine.planner.holds.blocks import words_of
 from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind
 from nixfleet_state_machine.planner.holds.scope import FleetScope, HostScope
-from nixfleet_state_machine.planner.rollout_status import WaveState, WaveStatus
+from nixfleet_state_machine.planner.rollout_status import WaveState, WaveStatus, wave_statuses
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 NEEDS_MAX: Final = 50
@@ -99,6 +99,17 @@ def rollout_needs(
         *_drifts(state, rollout_id),
         *_freshness(rollout_id, signed_at, asked),
     )
+
+
+def all_rollout_needs(
+    state: State, now: datetime, stale_at: Mapping[RolloutId, datetime]
+) -> Iterator[Need]:
+    """Yield what the rollouts that are served, or lost, need a person for. stale_at: as in `Asked`."""
+    asked = Asked(now, stale_at, overdue_by_rollout(state, now))
+    for rollout_id in state.view.served_rollouts():
+        yield from rollout_needs(state, rollout_id, wave_statuses(state.view, rollout_id), asked)
+    for rollout_id, why in state.lost.items():
+        yield lost_need(rollout_id, why)
 
 
 def lost_need(rollout_id: RolloutId, why: str) -> Need:
