@@ -60,7 +60,9 @@ def replan(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[Pl
     if (
         type(view) is not FleetView
         or type(now) is not datetime
+        or now.tzinfo is None
         or not isinstance(quarantines, dict)
+        or not all(type(closures) is frozenset for closures in quarantines.values())
     ):
         _require_arguments("replan", view, quarantines, now)
     if not view.has_changes:
