@@ -22,6 +22,7 @@ from nixfleet_control_plane.http.log_stream import Frames, LogStream
 from nixfleet_control_plane.http.routes.log import LogRows
 from nixfleet_control_plane.http.server.limits import Limits, Pollers
 from nixfleet_control_plane.messages.key_ring import KeyRing
+from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import Operator, OperatorRole
@@ -151,7 +152,7 @@ async def test_the_bytes_of_a_page_are_those_of_its_coder(site: Site) -> None:
 
 async def test_lines_are_made_once_and_the_oldest_are_forgotten(site: Site) -> None:
     lines = LogLines(asks_approval(site.service), rows_kept=2)
-    first, second, third = (site.service.feed.after(0, 3) or ())[:3]
+    first, second, third = rows_of(site)[:3]
     made = lines.of(first)
 
     assert lines.of(first) is made
@@ -163,7 +164,7 @@ async def test_lines_are_made_once_and_the_oldest_are_forgotten(site: Site) -> N
 async def test_rows_of_another_log_with_the_same_numbers_are_made_anew(site: Site) -> None:
     """A database that was lost begins with 1 again."""
     lines = LogLines(asks_approval(site.service))
-    (first, *_) = site.service.feed.after(0, 1) or ()
+    first = rows_of(site)[0]
     (made,) = lines.of(first)
     (other,) = lines.of(first._replace(ts="2031-01-01T00:00:00Z"))
 
@@ -238,6 +239,12 @@ async def test_an_operator_is_current_by_name_key_and_role(site: Site) -> None:
     assert [authenticator.is_current(operator) for operator in others] == [True, False, False]
     with pytest.raises(UnknownKey):
         authenticator.require_current_operator(others[1])
+
+
+def rows_of(site: Site) -> tuple[LogRow, ...]:
+    rows = site.service.feed.after(0, 100)
+    assert rows is not None
+    return rows
 
 
 def frames_of(site: Site) -> Frames:

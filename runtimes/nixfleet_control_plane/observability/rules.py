@@ -59,7 +59,8 @@ RULES: Final = (
     ),
     Rule(
         "NixfleetReleaseGoesStale",
-        f"nixfleet_release_seconds_until_stale < {6 * _HOUR}",
+        # The last quarter of the time for which it is accepted: some releases are signed every hour.
+        "nixfleet_release_seconds_until_stale < nixfleet_release_age_seconds / 3",
         10,
         "page",
         "Hosts soon refuse the release of {{ $labels.channel }}",
