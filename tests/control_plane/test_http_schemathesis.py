@@ -23,7 +23,7 @@ from schemathesis.schemas import APIOperation
 from nixfleet_control_plane.http.app import ALL_CALLS
 from nixfleet_control_plane.http.calls import Call, Caller
 from nixfleet_control_plane.http.openapi import openapi_document
-from nixfleet_control_plane.http.query import AFTER, WAIT, place_text
+from nixfleet_control_plane.http.query import AFTER, FEED_WAIT, WAIT, place_text
 from nixfleet_proto.codec import (
     DecodeError,
     decode_envelope,
@@ -158,7 +158,7 @@ def test_a_call_does_what_the_document_says(
     def ask(case: schemathesis.Case[Any]) -> None:
         if mode is GenerationMode.POSITIVE:
             # What makes the answer late, and what only a page can have handed out.
-            if WAIT in call.query:
+            if WAIT in call.query or FEED_WAIT in call.query:
                 case.query["wait"] = 0
             if AFTER in call.query:
                 case.query["after"] = place_text("stable@r1", "web-01")
