@@ -107,7 +107,9 @@ def all_rollout_needs(
     """Yield what the rollouts that are served, or lost, need a person for. stale_at: as in `Asked`."""
     asked = Asked(now, stale_at, overdue_by_rollout(state, now))
     for rollout_id in state.view.served_rollouts():
-        yield from rollout_needs(state, rollout_id, wave_statuses(state.view, rollout_id), asked)
+        waves = wave_statuses(state.view, rollout_id)
+        signed_at = state.manifests[rollout_id].manifest.meta.signed_at
+        yield from rollout_needs(state, rollout_id, waves, signed_at, asked)
     for rollout_id, why in state.lost.items():
         yield lost_need(rollout_id, why)
 
