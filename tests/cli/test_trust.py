@@ -216,3 +216,14 @@ def test_two_operators_with_one_key_or_one_name_are_refused(
     assert checked.exit_code == 1
     assert "$.operators[1].name: expected a name of its own" in checked.stderr
     assert "$.operators[1].publicKey: expected a key of its own" in checked.stderr
+
+
+@pytest.mark.parametrize("text", ["a" * 5_000, "ci-release: 0a0b", "nul\0"])
+def test_a_text_that_is_no_public_key_and_no_file_is_refused(
+    text: str, nixfleet: Invoke, file: Path
+) -> None:
+    """What another command printed is easily pasted here."""
+    refused = nixfleet("trust", "add-operator", file, "bob", text, "--role", "read")
+    assert refused.exit_code == 2
+    assert "expected an ed25519 public key" in refused.stderr
+    assert len(refused.stderr) < 1_000

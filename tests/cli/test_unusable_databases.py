@@ -28,6 +28,14 @@ def test_a_missing_file_is_unusable_and_stays_missing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_path_that_is_too_long_is_unusable(command: tuple[str, ...], nixfleet: Invoke) -> None:
+    result = nixfleet(*command, "a" * 5_000)
+
+    assert result.exit_code == 2
+    assert "File name too long" in result.stderr
+    assert len(result.stderr) < 300
+
+
 @pytest.mark.parametrize("content", [b"", b"[fleet]\nname = 'shop'\n" * 50])
 def test_a_foreign_file_is_unusable_and_stays_as_it_is(
     content: bytes, command: tuple[str, ...], nixfleet: Invoke, tmp_path: Path

@@ -5,6 +5,7 @@ Imported by every start of the command, so it imports click and nothing else tha
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from errno import ENAMETOOLONG
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
@@ -185,13 +186,22 @@ def _extras_named(command: str) -> Iterator[None]:
 
 @contextmanager
 def _errors_escaped() -> Iterator[None]:
-    """Escape what click says about the command line; our own failures escape themselves."""
+    """Escape what click says about the command line; our own failures escape themselves.
+
+    A path that no file system can hold is what was typed, whichever question about it met that first.
+    """
     try:
         yield
     except click.UsageError as error:
         lines = error.format_message().expandtabs().split("\n")
         text = fitted_error("\n".join(map(visible, lines)))
         raise click.UsageError(text, error.ctx) from error
+    except OSError as error:
+        if error.errno != ENAMETOOLONG:
+            raise
+        raise Unusable(
+            f"expected a path, found {str(error.filename)!r:.80}: {error.strerror}"
+        ) from error
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., None]], Command]:
