@@ -28,7 +28,6 @@ from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, OperatorRoutes
 from nixfleet_control_plane.messages.inputs import OperatorCommand, SkipHosts
 from nixfleet_proto.codec import DecodeError
-from nixfleet_proto.codec.problem import DecodeProblem
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.trust import OperatorRole
 from nixfleet_runtime.http import paths
@@ -116,7 +115,7 @@ class PreviewRoutes:
 
 
 def _named(path: str) -> tuple[Call[OperatorRoutes], dict[str, str]]:
-    """Return the command that `path` is of, and the names in it. Raises: DecodeError."""
+    """Return the command that `path` is of, and the names in it. Raises: the refusal of another path."""
     parts = path.split("/")
     for call in _COMMANDS:
         wanted = call.path.split("/")
@@ -125,7 +124,8 @@ def _named(path: str) -> tuple[Call[OperatorRoutes], dict[str, str]]:
             with suppress(UnicodeDecodeError):
                 return call, {it[1:-1]: _decoded(part) for it, part in names if it.startswith("{")}
     expected = "the path of an operator's command, but of a warrant"
-    raise DecodeError("preview", (DecodeProblem("$.path", expected, repr(path[:100])),))
+    detail = f"$.path: expected {expected}, found {path[:100]!r}"
+    raise refusal("command-unknown", "The command is unknown", 404, detail)
 
 
 def _decoded(part: str) -> str:
@@ -144,7 +144,7 @@ PREVIEW_CALLS: Final[tuple[Call[PreviewRoutes], ...]] = (
         Caller.READER,
         (
             Answer(200, "what it would do, or why it would be refused", PREVIEW),
-            Answer(404, "forecasts are off"),
+            Answer(404, "no command has that path, or forecasts are off"),
             Answer(503, "none at the moment; the detail says why"),
         ),
         PREVIEW_BODY,
