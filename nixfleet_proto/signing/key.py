@@ -91,8 +91,11 @@ class SigningKey:
         return cls(bytes(nacl.signing.SigningKey.generate()))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, *, directory_is_private: bool = False) -> Self:
         """Return the key in `path`; the file must be accessible to its owner only (0600).
+
+        directory_is_private: nobody else enters its directory, so the rights of the file do not matter. The credentials
+        of systemd are such: they belong to root, and an access list lets the service read them.
 
         Raises: InsecureKeyFile, MalformedKeyFile, OSError.
         """
@@ -109,7 +112,7 @@ class SigningKey:
         # First whether it is a key: the rights of any other file are no concern of ours.
         if seed is None:
             raise MalformedKeyFile(path, len(text))
-        if mode & _OTHERS:
+        if mode & _OTHERS and not directory_is_private:
             raise InsecureKeyFile(path, mode)
         return cls(seed)
 

@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 from attrs import fields_dict, frozen
 
 from nixfleet_notify.config_hooks import Hooks, read_hooks
+from nixfleet_notify.config_secrets import read_secret
 from nixfleet_notify.ways.egress import EgressRules
+from nixfleet_notify.ways.secret import Secret
 from nixfleet_runtime.config.check import Side
 from nixfleet_runtime.config.options import Section, load
 from nixfleet_runtime.config.path_checks import (
     directory_to_fill,
     file_to_write,
-    private_file,
     readable_file,
 )
 from nixfleet_runtime.config.sections import LogConfig, read_log, read_plain_http
@@ -34,7 +35,7 @@ class SourceConfig:
 
     url: str
     operator: str
-    key_file: Path
+    key: Secret
     source: str
     ca_certificate_file: Path | None = None
     silent_after_seconds: float = SILENT_AFTER_SECONDS
@@ -103,11 +104,19 @@ def _source(section: Section) -> SourceConfig:
     return SourceConfig(
         url=url,
         operator=section.text("operator"),
-        key_file=section.path("key_file", private_file),
+        key=_key(section),
         source=section.text("source", url or "unknown"),
         ca_certificate_file=section.optional_path("ca_certificate_file", readable_file),
         silent_after_seconds=section.seconds("silent_after_seconds", SILENT_AFTER_SECONDS),
     )
+
+
+def _key(section: Section) -> Secret:
+    found = read_secret(section, "key")
+    if found is None and not section.has("key_credential"):
+        section.require("key_file", "the operator's key, or key_credential")
+    # A configuration with a problem is not used.
+    return found or Secret(Path())
 
 
 def _host_of(section: Section, url: str) -> str | None:

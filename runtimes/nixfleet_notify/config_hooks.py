@@ -3,7 +3,6 @@
 Secrets are in files or in credentials of the service manager; options name where they are.
 """
 
-import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -12,14 +11,15 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from nixfleet_notify.config_secrets import read_secret
 from nixfleet_notify.messages.filters import HookFilter
 from nixfleet_notify.messages.signing import EXPECTED, MalformedSecret, secret_of
 from nixfleet_notify.ways.egress import EgressRules
-from nixfleet_notify.ways.secret import CREDENTIALS, Secret, credential_path
+from nixfleet_notify.ways.secret import Secret
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.steering.guards import NAME_EXPECTED, is_name
 from nixfleet_runtime.config.options import Section
-from nixfleet_runtime.config.path_checks import private_file, readable_file
+from nixfleet_runtime.config.path_checks import readable_file
 from nixfleet_runtime.config.sections import is_loopback
 from nixfleet_runtime.documents.problems import closest, quoted
 from nixfleet_runtime.http.line_types import LineType, Severity
@@ -117,7 +117,7 @@ def _webhook(section: Section, egress: EgressRules) -> WebhookConfig:
     plain = section.flag("plain_http_beyond_loopback")
     if url:
         _check_url(section, url, egress, plain_is_permitted=plain)
-    current, earlier = _secret(section, "secret"), _secret(section, "previous_secret")
+    current, earlier = read_secret(section, "secret"), read_secret(section, "previous_secret")
     if earlier is not None and current is None:
         section.refuse(
             "previous_secret_file",
@@ -131,7 +131,7 @@ def _webhook(section: Section, egress: EgressRules) -> WebhookConfig:
     return WebhookConfig(
         url,
         tuple(it for it in (current, earlier) if it is not None),
-        _secret(section, "token"),
+        read_secret(section, "token"),
         section.optional_path("ca_certificate_file", readable_file),
     )
 
@@ -160,36 +160,6 @@ def _check_url(
         )
     elif not egress.permits(host):
         section.refuse("url", "host is not named", "one of egress.hosts", quoted(host))
-
-
-def _secret(section: Section, name: str) -> Secret | None:
-    """Return the secret that `NAME_file` or `NAME_credential` leads to."""
-    path = section.optional_path(f"{name}_file", private_file)
-    credential = section.text(f"{name}_credential", "") if section.has(f"{name}_credential") else ""
-    if not credential:
-        return None if path is None else Secret(path)
-    if path is not None:
-        section.refuse(
-            f"{name}_credential", "set twice", f"{name}_file or {name}_credential", "both"
-        )
-    if "/" in credential or credential.startswith("."):
-        section.refuse(
-            f"{name}_credential", "not a name", "the name of a credential", quoted(credential)
-        )
-        return None
-    place = credential_path(credential, os.environ)
-    if place is None:
-        section.refuse(
-            f"{name}_credential",
-            "there are no credentials here",
-            f"a service manager that sets {CREDENTIALS}",
-            "none",
-        )
-        return None
-    problem = readable_file(place)
-    if problem is not None:
-        section.refuse(f"{name}_credential", problem.message, problem.expected, problem.found)
-    return Secret(place)
 
 
 def _check_secret(section: Section, key: str, secret: Secret) -> None:

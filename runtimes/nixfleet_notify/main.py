@@ -96,7 +96,7 @@ async def _notifier(
     config: NotifyConfig, files: NotifierFiles, clock: Clock
 ) -> AsyncIterator[Notifier]:
     source = config.control_plane
-    key = SigningKey.load(source.key_file)
+    key = SigningKey.load(source.key.path, directory_is_private=source.key.is_credential)
     async with signed_client(
         source.url,
         operator_key_id(source.operator),

@@ -161,6 +161,26 @@ def test_check_shows_every_problem_at_once(place: Path, nixfleet: Invoke) -> Non
     assert "T0KEN" not in shown.output
 
 
+def test_the_key_of_the_operator_is_a_file_or_a_credential(
+    place: Path, nixfleet: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A credential may be readable for others as a file, since its directory is not; one of both is needed."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place))
+    (place / "bob.key").chmod(0o440)
+    written = (place / "notify.toml").read_text()
+    for key, words in (
+        ("", "control_plane.key_file: missing"),
+        ('key_credential = "absent"', "control_plane.key_credential: does not exist"),
+        ('key_credential = "../bob.key"', "control_plane.key_credential: not a name"),
+        ('key_file = "bob.key"\nkey_credential = "bob.key"', "key_credential: set twice"),
+        ('key_credential = "bob.key"', ""),
+    ):
+        (place / "notify.toml").write_text(written.replace('key_file = "bob.key"', key))
+        shown = nixfleet(*_on(place, "check"))
+        assert shown.exit_code == (1 if words else 0), shown.output
+        assert words in " ".join(shown.stderr.split())
+
+
 def test_a_sample_is_sent_once_and_its_answer_is_shown(place: Path, nixfleet: Invoke) -> None:
     """Delivered, refused, or nobody there."""
     with _listening(place, 204) as ids:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -126,10 +127,43 @@ def test_the_receiver_of_the_guide_pages_once(place: Path) -> None:
     assert len(paged) == 1
 
 
+def test_the_credentials_of_the_unit_are_those_that_the_guide_configures(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the rights that systemd shows for them: mode 0440, since an access list lets the service's user read."""
+    _run(place, COMMANDS[0])
+    _run(place, COMMANDS[1])
+    (unit,) = (block.text for block in BLOCKS if block.language == "ini")
+    made = {
+        "notifier.key": "notifier.key",
+        "pager.secret": "pager.secret",
+        "chat.curl": "pager.secret",
+    }
+    given = place / "credentials"
+    given.mkdir(mode=0o700)
+    for name, source in re.findall("^LoadCredential=(.+):(.+)$", unit, re.MULTILINE):
+        file = given / name
+        file.write_bytes((place / made[Path(source).name]).read_bytes())
+        file.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(given))
+    text = TOML[0]
+    for option in ("key", "secret"):
+        (name,) = re.findall(rf'`{option}_credential = "(.+?)"` instead', PAGE)
+        text = re.sub(rf"{option}_file = .+", f'{option}_credential = "{name}"', text)
+    (place / "notify.toml").write_text(text)
+
+    config = load_notify_config(place / "notify.toml", {})
+
+    key = config.control_plane.key
+    loaded = SigningKey.load(key.path, directory_is_private=key.is_credential)
+    assert loaded.public_key == SigningKey.load(place / "notifier.key").public_key
+
+
 def test_the_unit_of_the_guide_has_the_directory_that_the_page_names() -> None:
     """And is hardened."""
     (unit,) = (block.text for block in BLOCKS if block.language == "ini")
     assert "StateDirectory=nixfleet-notify" in unit
+    assert "DynamicUser=yes" in unit
     assert 'directory = "/var/lib/nixfleet-notify"' in PAGE
     for setting in ("NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=\n"):
         assert setting in unit

@@ -97,6 +97,21 @@ def test_loading_a_key_that_others_can_reach_is_refused(tmp_path: Path, mode: in
     assert (refusal.value.path, refusal.value.mode) == (path, mode)
 
 
+def test_a_key_in_a_directory_that_is_private_may_have_other_rights(tmp_path: Path) -> None:
+    """A service manager's credential is readable for root's group as a file; what it contains is checked still."""
+    path = tmp_path / "credential"
+    SigningKey(SEED).save(path)
+    path.chmod(0o440)
+
+    loaded = SigningKey.load(path, directory_is_private=True)
+
+    assert loaded.public_key == SigningKey(SEED).public_key
+    path.chmod(0o600)
+    path.write_text("no key")
+    with pytest.raises(MalformedKeyFile):
+        SigningKey.load(path, directory_is_private=True)
+
+
 @pytest.mark.parametrize("content", [b"", SEED, SEED.hex().encode()[:-1], b"\xff" * 64])
 def test_loading_a_file_that_holds_no_key_is_refused_without_showing_it(
     tmp_path: Path, content: bytes

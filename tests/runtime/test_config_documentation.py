@@ -157,6 +157,7 @@ def test_the_guide_has_every_option_of_a_notifier(tmp_path: Path, kind: str) -> 
     }
     assert rows("Notifier") | rows("Every hook") | rows(f'`kind = "{kind}"`') == {
         **found,
+        "control_plane.key_credential": "not set",
         "control_plane.source": "the URL",
         "egress.private_hosts": "not set",
         **({"hooks.NAME.secret_credential": "not set"} if kind == "webhook" else {}),

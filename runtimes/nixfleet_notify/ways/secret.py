@@ -18,9 +18,10 @@ _BYTES_MAX: Final = 8 * 1024
 
 @frozen
 class Secret:
-    """The text of a file."""
+    """The text of a file. is_credential: the service manager guards its directory, and gives the file its rights."""
 
     path: Path
+    is_credential: bool = False
 
     def text(self) -> str:
         """Return it. Raises: OSError, UnicodeDecodeError."""
