@@ -70,7 +70,7 @@ async def serving(
             )
         )
         with redirect_file(url_of(admission)) as file:
-            async with _running(server, listening):
+            async with _served_by(server, listening):
                 yield Served(file, admission)
 
 
@@ -84,7 +84,15 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def _running(server: uvicorn.Server, listening: socket.socket) -> AsyncIterator[None]:
+async def running_server(config: uvicorn.Config, listening: socket.socket) -> AsyncIterator[None]:
+    """Serve on `listening` while the context is open, and leave signals to the one who calls. `listening` is closed."""
+    with closing(listening):
+        async with _served_by(_Server(config), listening):
+            yield
+
+
+@asynccontextmanager
+async def _served_by(server: uvicorn.Server, listening: socket.socket) -> AsyncIterator[None]:
     async def serve() -> None:
         # Only `should_exit` lets it close what it opened.
         with anyio.CancelScope(shield=True):

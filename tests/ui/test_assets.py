@@ -41,6 +41,13 @@ def test_the_document_has_nothing_inline() -> None:
     assert re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL) == [""]
 
 
+def test_the_document_names_every_module() -> None:
+    """So that they are fetched together, and not one after the other as each is read."""
+    text = (PAGE / "index.html").read_text()
+    named = set(re.findall(r'(?:modulepreload" href|type="module" src)="([^"]+)"', text))
+    assert named == {str(path.relative_to(PAGE)) for path in PAGE.rglob("*.js")}
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
 def test_a_module_makes_no_markup_of_text(module: Path) -> None:
     """Text is bound as text: nothing parses it, and no style attribute is written."""

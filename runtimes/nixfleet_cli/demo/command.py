@@ -47,6 +47,7 @@ _EXIT_CODE_INTERRUPTED = 130
     is_flag=True,
     help="Run each side as a process over HTTP; two are killed.",
 )
+@click.option("--ui", "has_page", is_flag=True, help="Show it in a browser too, until ^C.")
 @click.pass_context
 def demo(
     context: click.Context,
@@ -55,6 +56,7 @@ def demo(
     hosts: int | None,
     speed: float | None,
     in_processes: bool,
+    has_page: bool,
 ) -> None:
     """Show a story on a small fleet.
 
@@ -82,7 +84,8 @@ def demo(
     usual = _SPEED_OF_AN_HOUR if story == "change-board" else _SPEED_DEFAULT
 
     try:
-        perform(keep, plot, usual if speed is None else speed, in_processes=in_processes)
+        chosen = usual if speed is None else speed
+        perform(keep, plot, chosen, in_processes=in_processes, has_page=has_page)
     except KeyboardInterrupt:
         note("interrupted")
         context.exit(_EXIT_CODE_INTERRUPTED)

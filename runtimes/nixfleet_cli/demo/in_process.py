@@ -1,7 +1,7 @@
 """The demonstration's fleet in this very process: agents and control plane share it, and nothing happens to them."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -12,6 +12,7 @@ from nixfleet_agent.journal.journal import SqliteJournal
 from nixfleet_agent.journal.threaded_journal import ThreadedJournal
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_cli.demo.declaration import CHANNEL
+from nixfleet_cli.demo.page import served_over_http
 from nixfleet_cli.demo.releases import Published
 from nixfleet_cli.demo.screen import Screen
 from nixfleet_cli.demo.watch import Watch
@@ -82,6 +83,10 @@ class InProcess:
     def guards(self, rollout_id: RolloutId) -> GuardedRollout | None:
         """Return what the next wave of a rollout waits for, `None` if it waits for no guard."""
         return self.control_plane.guarded(rollout_id)
+
+    def reached(self) -> AbstractAsyncContextManager[str]:
+        """Serve the control plane on loopback while the context is open."""
+        return served_over_http(self.world, self.control_plane)
 
     async def meet_trouble(self, published: Published, watch: Watch, screen: Screen) -> None:
         """Nothing happens."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from nixfleet_cli.demo import change_board, real_fleet
 from nixfleet_cli.demo.at_rest import checked_at_rest
 from nixfleet_cli.demo.declaration import declaration_of, hostnames_of
 from nixfleet_cli.demo.in_process import NO_JUDGES, running_in_process
+from nixfleet_cli.demo.page import page_shown, until_interrupted
 from nixfleet_cli.demo.processes import running_processes
 from nixfleet_cli.demo.runtimes import Runtimes
 from nixfleet_cli.demo.scratch import scratch_directory
@@ -66,6 +67,7 @@ class _Stage:
     plot: Plot
     speed: float
     in_processes: bool
+    has_page: bool = False
     began_at: datetime = field(factory=lambda: datetime.now(UTC))
     began_seconds: float = field(factory=time.monotonic)
     clock: ScaledClock = field(
@@ -92,14 +94,16 @@ class _Stage:
         return f"{real_seconds:.1f} s, in which {minutes} min {seconds} s passed for the fleet"
 
 
-def perform(keep: Path | None, plot: Plot, speed: float, *, in_processes: bool) -> None:
+def perform(
+    keep: Path | None, plot: Plot, speed: float, *, in_processes: bool, has_page: bool = False
+) -> None:
     """Show the whole story, and check its end.
 
     keep: where to work and leave everything; `None`: somewhere, and leave nothing. in_processes: whether each
-    runtime is a process, and two of them are killed.
+    runtime is a process, and two of them are killed. has_page: whether it is shown in a browser too, until ^C.
     Raises: Findings, when the story went otherwise; Unusable, when `keep` is no place to begin in.
     """
-    stage = _Stage(plot, speed, in_processes)
+    stage = _Stage(plot, speed, in_processes, has_page)
     with scratch_directory(keep) as directory:
         anyio.run(_play, stage, directory)
         left = checked_at_rest(directory, plot.cast.hostnames)
@@ -114,7 +118,11 @@ async def _play(stage: _Stage, directory: Path) -> None:
     async with (
         made_world(directory, stage.plot.cast, stage.clock) as world,
         stage.running(world) as runtimes,
+        AsyncExitStack() as shown,
     ):
+        if stage.has_page:
+            url = await shown.enter_async_context(runtimes.reached())
+            await shown.enter_async_context(page_shown(world, url))
         with (
             closing(open_for_reading(database_in(directory))) as connection,
             screen_for(Console(), stage.clock, stage.plot.cast.hostnames) as screen,
@@ -124,6 +132,8 @@ async def _play(stage: _Stage, directory: Path) -> None:
                 await stage.plot.tell(world, runtimes, watch, screen)
             except WentWrong as error:
                 went_wrong = error  # Raised here, task groups would wrap it once for every agent.
+        if stage.has_page:
+            await until_interrupted()
     if went_wrong is not None:
         raise went_wrong
 

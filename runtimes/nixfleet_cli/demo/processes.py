@@ -10,7 +10,12 @@ switch, and the script it ran with it, as a service manager or a loss of power w
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from pathlib import Path
 
 import anyio
@@ -32,6 +37,7 @@ class Processes:
     """The `Runtimes` that are processes."""
 
     world: World
+    url: str
     control_plane: Child
     agents: dict[str, Child]
 
@@ -42,6 +48,10 @@ class Processes:
     async def switch_on(self, hostname: str) -> None:
         """Start the agent of `hostname`, which does not run."""
         await self.agents[hostname].start_and_wait()
+
+    def reached(self) -> AbstractAsyncContextManager[str]:
+        """It answers over HTTP anyhow, except while it is killed."""
+        return nullcontext(self.url)
 
     async def meet_trouble(self, published: Published, watch: Watch, screen: Screen) -> None:
         """Kill the control plane, then an agent, each in the middle of its work, and start them again."""
@@ -95,7 +105,7 @@ async def running_processes(
         for agent in agents.values():
             # Soak times begin with a dispatch: on a slow machine they would be over before the last agent is there.
             await agent.ready()
-        yield Processes(world, control_plane, agents)
+        yield Processes(world, f"http://127.0.0.1:{port}", control_plane, agents)
 
 
 async def _stop(child: Child) -> None:

@@ -1,5 +1,6 @@
 """What the story asks of whoever lets the fleet of the demonstration run."""
 
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,10 @@ class Runtimes(Protocol):
 
     async def switch_on(self, hostname: str) -> None:
         """Let a host begin that was off."""
+        ...
+
+    def reached(self) -> AbstractAsyncContextManager[str]:
+        """Return the context in which the control plane answers over HTTP. Yields its URL."""
         ...
 
     async def meet_trouble(self, published: Published, watch: Watch, screen: Screen) -> None:

@@ -92,14 +92,23 @@ const channel = new BroadcastChannel("nixfleet-ui-fleet");
 
 /** Begin. The first tab becomes the leader; the others listen, and one takes over when the leader goes. */
 export async function follow() {
-  fleet.session = await read("/local/session");
-  fleet.changed("fleet");
+  void introduce();
   channel.onmessage = (event) => heard(event.data);
   channel.postMessage({ kind: "hello" });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden && !fleet.isLeader) channel.postMessage({ kind: "visible" });
   });
   for (;;) await navigator.locks.request(LOCK, lead);
+}
+
+/** Ask who signs: the fleet is asked for meanwhile. */
+async function introduce() {
+  try {
+    fleet.session = await read("/local/session");
+    fleet.changed("fleet");
+  } catch (error) {
+    setLink({ isLive: false, problem: problemText(error), since: Date.now() });
+  }
 }
 
 /** @param {any} message */
