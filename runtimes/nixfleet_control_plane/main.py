@@ -217,7 +217,9 @@ def _server(
         earlier_commands=earlier,
         forecaster=forecaster,
         versions=(f"nixfleet {nixfleet.__version__}", _version_of(config.store)),
-        health_detail=tuple if retention is None else lambda: tuple(retention.lines()),
+        health_detail=tuple
+        if retention is None
+        else lambda: tuple(retention.lines(service.totals().head_seq)),
     )
     named = config.listen.tls
     tls = None if named is None else TlsFiles(named.certificate_file, named.key_file)

@@ -77,8 +77,14 @@ def test_a_log_whose_beginning_was_dropped_is_checked_from_there_or_through_the_
         assert nixfleet("log", "rebuild", "--check", lived, *arguments).exit_code == 0
     assert nixfleet("log", "show", lived, "--all").stdout.split()[0] == str(first)
     # The last line names the program that dropped.
-    *before, begins, _ = nixfleet("status", lived, *at).stdout.splitlines()
-    assert before == status.splitlines()[:-1]
+    *before, rows, begins, needed, _ = nixfleet("status", lived, *at).stdout.splitlines()
+    *before_drop, all_rows, needed_before, _ = status.splitlines()
+    assert (before, needed) == (before_drop, needed_before)
+    assert all_rows.startswith(f"the log has {whole['rows']} rows, from row 1 of 2026-05-16 ")
+    left = whole["rows"] - dropped["rows"]
+    assert rows.startswith(f"the log has {left} rows, from row {first} of 2026-05-")
+    assert needed.startswith(f"the first row that has to stay is {first}, for ")
+    assert json.loads(nixfleet("status", lived, "--json").stdout)["log"]["neededBy"] in needed
     assert begins == f"the log begins at row {first}: the rows before were exported and dropped"
 
 

@@ -40,6 +40,10 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
         for line in nixfleet("log", "show", database).stdout.splitlines()
         if "is quarantined" in line
     )
+    rows = json.loads(nixfleet("log", "verify", database, "--json").stdout)["rows"]
+    log = json.loads(nixfleet("status", database, "--json").stdout)["log"]
+    assert log["rows"] == rows
+    assert log["neededBy"].startswith("fleet.resolved.json#")
     reason = "rollout-halted: rollout stable@r2 is halted until an operator clears it"
     assert shown.stdout == (
         "rollouts\n"
@@ -81,6 +85,8 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
         "refused releases\n"
         "  none\n"
         "\n"
+        f"the log has {rows} rows, from row 1 of 2026-05-16 01:00:00Z on\n"
+        f"the first row that has to stay is 1, for {log['neededBy']}\n"
         f"version {DATABASE_FORMAT.version} of the file; it is not known which program wrote it\n"
     )
 

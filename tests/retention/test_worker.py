@@ -1,6 +1,7 @@
 """A running control plane exports whole months and drops them, whatever goes wrong on the way."""
 
 import logging
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
+from nixfleet_proto.codec import format_time
 from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.process.own_process import WorkFailed
 from tests.engines.releases import Publisher
@@ -239,8 +241,13 @@ async def test_a_directory_that_cannot_be_used_is_said_once_and_tried_every_hour
         await anyio.wait_all_tasks_blocked()
         await _until(lambda: worker.failing_since == END)
         assert "expected a directory that can be written, found nothing" in caplog.text
-        assert "FAILING since 2025-07-09T09:00:00Z" in "\n".join(worker.lines())
-        assert str(exports) not in "\n".join(worker.lines())
+        told = "\n".join(worker.lines(1000))
+        assert (
+            "FAILING since 2025-07-09T09:00:00Z: the directory cannot be used: the log of" in told
+        )
+        assert "the log begins at row 1, of 2025-01-06T09:00:00Z, and has 1000 rows" in told
+        assert ', for an artefact in force: "nixfleet status" names it' in told
+        assert str(exports) not in told
         _make(exports, "a file")
         clock.advance(3600)
         await _until(lambda: "found something else" in caplog.text)
@@ -334,6 +341,41 @@ async def test_contents_that_a_crash_left_without_rows_go_after_the_next_start(
     keeper.store.between_commits(put)
     await _worker(Kept(keeper.path, keeper.store), exports).look()
     assert keeper.store.between_commits(unreferred).hashes == ()
+
+
+async def test_the_last_export_is_known_after_a_restart(keeper: Kept, exports: Path) -> None:
+    """By the file that the log continues."""
+    await _worker(keeper, exports).look()
+    last = _first(keeper.path) - 1
+    (file,) = (path for path in _files(exports) if f"-{last:012}." in path.name)
+    os.utime(file, (END.timestamp(), END.timestamp()))
+    again = _worker(keeper, exports)
+    await again.look()
+    assert again.last_at == END
+    assert f"retention: last exported at {format_time(END)}" in [*again.lines(1000)]
+
+
+@pytest.mark.parametrize(
+    ("what", "step"),
+    [("export", "rows cannot be exported"), ("begin_at", "rows cannot be dropped")],
+)
+async def test_health_says_which_step_fails_and_not_what_failed_in_it(
+    keeper: Kept, exports: Path, monkeypatch: pytest.MonkeyPatch, what: str, step: str
+) -> None:
+    """Strangers read it: what the error names is for the log of the process."""
+
+    async def fail(*_: object) -> None:
+        raise WorkFailed("/a/path of web-01")
+
+    monkeypatch.setattr(keeper, what, fail)
+    worker = _worker(keeper, exports)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await _until(lambda: worker.failing_since is not None)
+        tasks.cancel_scope.cancel()
+    told = "\n".join(worker.lines(1000))
+    assert f": {step}: the log of the process says why" in told
+    assert "web-01" not in told
 
 
 def test_what_needs_the_first_row_that_stays_is_named(database: Path) -> None:

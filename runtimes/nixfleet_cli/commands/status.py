@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 
 from attrs import frozen
@@ -19,9 +20,11 @@ from nixfleet_control_plane.engine.guard_verdicts import guarded_rollout
 from nixfleet_control_plane.engine.in_force import in_force
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.narration import named
+from nixfleet_control_plane.history.retention.exportable import Need, first_need
+from nixfleet_control_plane.messages.entry_codec import time_of
 from nixfleet_control_plane.messages.inputs import InForce
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LoggedEntry
-from nixfleet_control_plane.store.queries import Quarantined, Waiting
+from nixfleet_control_plane.store.queries import Quarantined, Waiting, open_for_reading
 from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import CLOCK_SKEW
@@ -52,15 +55,20 @@ class _Moment:
     quarantined: tuple[Quarantined, ...]
     refused_artefacts: tuple[LoggedEntry, ...]
     log_begins_at: int
+    oldest_at: datetime | None
+    need: Need | None
+
+    @property
+    def log_rows(self) -> int:
+        return self.state.head_seq - self.log_begins_at + 1
 
 
 @command()
 @store_argument
 @arguments.at_time
 @printing(
-    "one object with program, version, logBeginsAt, rollouts, waiting, overdue, drifted, quarantined, paused, "
-    "heldUntil, refusedEvents, inForce and "
-    "refusedReleases; "
+    "one object with program, version, logBeginsAt, log (with rows, oldestAt, firstNeededRow and neededBy), "
+    "rollouts, waiting, overdue, drifted, quarantined, paused, heldUntil, refusedEvents, inForce and refusedReleases; "
     "of a journal: program, version, host (with runs, shouldRun, waitsFor, probes and stages), "
     "rollouts, underWay, waitingToBeSent and refused"
 )
@@ -71,7 +79,8 @@ def status(output: Output, store: StoreConfig, at_time: datetime) -> None:
     with the hosts that failed and are tolerated; budgets, with the slots that are taken; overdue hosts, and what can be
     done; waiting hosts with the gate that holds them; quarantines, holds of operators, holds that end by themselves,
     refused events, what is in force and for how long hosts accept it, and refused releases. Of each the first ten, and
-    how many more there are.
+    how many more there are. Then how many rows the log has, the time of the oldest, and what needs the first row that
+    cannot be exported and dropped.
     DB may also be an agent's journal: shows what its host runs, what it should run and what that waits for; its probes,
     and since when; the stages of its rollout, with their times; its rollouts; the activation under way; and the facts
     that wait to be sent or were refused.
@@ -85,21 +94,33 @@ def status(output: Output, store: StoreConfig, at_time: datetime) -> None:
         show_journal(output, store.path)
         return
     with reading(store, f"{DATABASE}, or an agent's journal") as stored:
-        moment = _moment(stored, versions_of(store))
+        moment = _moment(stored, store)
         output.show(_value(moment, at_time), _lines(moment, at_time))
 
 
-def _moment(stored: StoredLog, versions: Versions) -> _Moment:
+def _moment(stored: StoredLog, store: StoreConfig) -> _Moment:
+    first_seq = stored.ask(lambda it: it.log_start()).first_seq
+    oldest = stored.ask(lambda it: it.log_rows(None, after_seq=first_seq - 1, limit=1))
     return _Moment(
-        versions,
+        versions_of(store),
         # Host records are written behind, so their table lags; the state of the log does not.
         stored.ask(lambda it: it.status()),
         stored.ask(lambda it: it.rollouts()),
         stored.ask(lambda it: it.deferrals()),
         stored.ask(lambda it: it.quarantines()),
         stored.ask(lambda it: it.refused_artefacts()),
-        stored.ask(lambda it: it.log_start()).first_seq,
+        first_seq,
+        time_of(oldest[0].ts) if oldest else None,
+        _need(store),
     )
+
+
+def _need(store: StoreConfig) -> Need | None:
+    """Return what keeps old rows in the log; `None`: the store drops them in its own way, or not at all."""
+    if store.path is None:
+        return None
+    with closing(open_for_reading(store.path)) as connection:
+        return first_need(connection)
 
 
 def _lines(moment: _Moment, at: datetime) -> Iterator[str]:
@@ -121,9 +142,18 @@ def _lines(moment: _Moment, at: datetime) -> Iterator[str]:
         yield ""
         yield from section(title, rows, ROWS_MAX)
     yield ""
+    yield from _log_lines(moment)
+    yield moment.versions.line
+
+
+def _log_lines(moment: _Moment) -> Iterator[str]:
+    if moment.oldest_at is not None:
+        since = shown_time(moment.oldest_at)
+        yield f"the log has {moment.log_rows} rows, from row {moment.log_begins_at} of {since} on"
     if moment.log_begins_at > 1:
         yield f"the log begins at row {moment.log_begins_at}: the rows before were exported and dropped"
-    yield moment.versions.line
+    if moment.need is not None and moment.need.by:
+        yield f"the first row that has to stay is {moment.need.seq}, for {moment.need.by}"
 
 
 def rollout_lines(records: Sequence[RolloutRecord], state: State) -> Iterator[str]:
@@ -334,6 +364,12 @@ def _value(moment: _Moment, at: datetime) -> object:
     return {
         **moment.versions.value,
         "logBeginsAt": moment.log_begins_at,
+        "log": {
+            "rows": moment.log_rows,
+            "oldestAt": moment.oldest_at,
+            "firstNeededRow": None if moment.need is None else moment.need.seq,
+            "neededBy": None if moment.need is None else moment.need.by,
+        },
         "rollouts": [_rollout_value(state, each) for each in moment.rollouts],
         "waiting": [
             {

@@ -14,6 +14,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -221,6 +222,12 @@ def exported_rows(directory: Path, first_left_seq: int, prev_hash: bytes) -> Ite
     if head != prev_hash:
         problem = f"expected rows that end with {prev_hash.hex()}, which the log continues, found {head.hex()}"
         raise ExportAltered(directory, problem)
+
+
+def exported_at(directory: Path, last_seq: int) -> datetime | None:
+    """Return when the file was written that ends with row `last_seq`; `None`: there is none. Raises: OSError."""
+    times = [path.stat().st_mtime for path in directory.glob(f"log-*-{last_seq:012}.jsonl.gz")]
+    return datetime.fromtimestamp(max(times), UTC) if times else None
 
 
 def _missing(directory: Path, expected: int, found: int) -> ExportMissing:

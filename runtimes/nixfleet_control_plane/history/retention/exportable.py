@@ -18,23 +18,34 @@ from nixfleet_runtime.kernel.visible import visible
 from nixfleet_state_machine.rollout.state import RolloutState
 
 _LIVE: Final = f"state != '{RolloutState.PRUNED.value}'"
-_NEEDED: Final = (
-    "SELECT opened_event_log_seq, 'the rollout ' || rollout_id || ', which is not pruned'"
+_NEEDED: Final = {
+    "a rollout that is not pruned": "SELECT opened_event_log_seq,"
+    " 'the rollout ' || rollout_id || ', which is not pruned'"
     f" FROM rollouts WHERE {_LIVE}",
-    "SELECT event_log_seq, name || ', which is in force' FROM artefacts",
-    "SELECT event_log_seq, 'a failure of ' || probe_name || ' on ' || host_id FROM probe_failures"
-    " WHERE cleared_by_seq IS NULL"
+    "an artefact in force": "SELECT event_log_seq, name || ', which is in force' FROM artefacts",
+    "an outstanding failure": "SELECT event_log_seq, 'a failure of ' || probe_name || ' on ' || host_id"
+    " FROM probe_failures WHERE cleared_by_seq IS NULL"
     f" AND rollout_id IN (SELECT rollout_id FROM rollouts WHERE {_LIVE})",
-    "SELECT triggering_event_log_seq, 'the quarantine of ' || closure_hash || ' in ' || channel"
+    "a quarantine": "SELECT triggering_event_log_seq, 'the quarantine of ' || closure_hash || ' in ' || channel"
     " FROM quarantined_closures WHERE cleared_by_seq IS NULL",
-    "SELECT event_log_seq, 'the hold of ' || scope || ' by ' || source FROM holds",
-    "SELECT event_log_seq, 'the warrant ' || order_id FROM warrants",
-    "SELECT event_log_seq, 'the dispatch of ' || hostname FROM dispatch_queue",
-    "SELECT event_log_seq, 'what ' || hostname || ' waits for' FROM deferrals",
-    "SELECT event_log_seq, 'the slots of ' || budget FROM beginnings",
+    "a hold": "SELECT event_log_seq, 'the hold of ' || scope || ' by ' || source FROM holds",
+    "a warrant": "SELECT event_log_seq, 'the warrant ' || order_id FROM warrants",
+    "a dispatch": "SELECT event_log_seq, 'the dispatch of ' || hostname FROM dispatch_queue",
+    "a host that waits": "SELECT event_log_seq, 'what ' || hostname || ' waits for' FROM deferrals",
+    "the slots of a budget": "SELECT event_log_seq, 'the slots of ' || budget FROM beginnings",
     # The last row is what the next one continues.
-    "SELECT max(seq), 'the last row of the log' FROM event_log HAVING max(seq) IS NOT NULL",
-)
+    "the next row": "SELECT max(seq), 'the last row of the log' FROM event_log HAVING max(seq) IS NOT NULL",
+}
+"""By what needs rows, in words that strangers may read, a query for their numbers, and for what it is by its name."""
+
+
+@frozen
+class Need:
+    """The first row that something live needs. by: what that is, by its name; kind: without it."""
+
+    seq: int
+    by: str
+    kind: str
 
 
 @frozen
@@ -71,23 +82,24 @@ def exportable(
 
     whole_months: only those of months (UTC) that are older than `before` and of which nothing live needs a row.
     """
-    first_needed, needed_by = _first_needed(connection)
+    need = first_need(connection)
     if whole_months:
-        before = min(month_of(before), _month_of_row(connection, first_needed, before))
+        before = min(month_of(before), _month_of_row(connection, need.seq, before))
     (young,) = connection.execute(
         "SELECT min(seq) FROM event_log WHERE ts >= ?", (text_of(before),)
     ).fetchone()
-    last = first_needed - 1 if young is None else min(first_needed, young) - 1
-    return Exportable(log_start(connection).first_seq, last, first_needed, needed_by)
+    last = need.seq - 1 if young is None else min(need.seq, young) - 1
+    return Exportable(log_start(connection).first_seq, last, need.seq, need.by)
 
 
-def _first_needed(connection: sqlite3.Connection) -> tuple[int, str]:
-    found = (
-        connection.execute(f"SELECT * FROM ({query}) ORDER BY 1 LIMIT 1").fetchone()
-        for query in _NEEDED
-    )
-    seq, what = min((row for row in found if row is not None), default=(1, ""))
-    return seq, visible(what)
+def first_need(connection: sqlite3.Connection) -> Need:
+    """Return what keeps the log from being exported further. Of an empty log, a need of nothing for row 1."""
+    needs = list[Need]()
+    for kind, query in _NEEDED.items():
+        row = connection.execute(f"SELECT * FROM ({query}) ORDER BY 1 LIMIT 1").fetchone()
+        if row is not None:
+            needs.append(Need(row[0], visible(row[1]), kind))
+    return min(needs, key=lambda need: need.seq, default=Need(1, "", ""))
 
 
 def _month_of_row(connection: sqlite3.Connection, seq: int, default: datetime) -> datetime:

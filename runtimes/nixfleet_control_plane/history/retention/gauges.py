@@ -29,7 +29,7 @@ def register_retention_gauges(
     metrics.gauge("nixfleet_log_oldest_row_age_seconds", "time since the oldest row", oldest_age)
     metrics.gauge(
         "nixfleet_retention_last_export_timestamp_seconds",
-        "when rows were exported and dropped last; 0: not since the start",
+        "when rows were exported and dropped last; 0: that is not known",
         last_at,
     )
     metrics.gauge(

@@ -23,7 +23,12 @@ from nixfleet_control_plane.history.retention.dropping import (
     start_after,
     unreferred,
 )
-from nixfleet_control_plane.history.retention.exportable import Exportable, exportable
+from nixfleet_control_plane.history.retention.exportable import (
+    Exportable,
+    Need,
+    exportable,
+    first_need,
+)
 from nixfleet_control_plane.history.retention.log_start import LogStart, log_start
 from nixfleet_control_plane.messages.entry_codec import time_of
 from nixfleet_control_plane.store.queries import open_for_reading
@@ -38,10 +43,14 @@ T = TypeVar("T")
 
 @frozen
 class KeptRows:
-    """The rows that a log has: from which on, and when that one was written; `None` if it has none."""
+    """The rows that a log has: from which on, and when that one was written; `None` if it has none.
+
+    need: what keeps it from being exported further; `None` if that is not known.
+    """
 
     first_seq: int
     oldest_at: datetime | None
+    need: Need | None = None
 
 
 @frozen
@@ -130,12 +139,12 @@ class SqliteLogKeeper:
 
 
 def kept_rows(connection: sqlite3.Connection) -> KeptRows:
-    """Return which rows the log has."""
+    """Return which rows the log has, and what needs them."""
     first = log_start(connection).first_seq
     row = connection.execute(
         "SELECT ts FROM event_log WHERE seq >= ? ORDER BY seq LIMIT 1", (first,)
     ).fetchone()
-    return KeptRows(first, None if row is None else time_of(row[0]))
+    return KeptRows(first, None if row is None else time_of(row[0]), first_need(connection))
 
 
 def export_months(path: Path, directory: Path, before: datetime) -> Exported:

@@ -17,6 +17,7 @@ from typing import Final
 import anyio
 from attrs import frozen
 
+from nixfleet_control_plane.history.retention.export_file import exported_at
 from nixfleet_control_plane.history.retention.exportable import month_of
 from nixfleet_control_plane.history.retention.keeper import Exported, KeptRows, LogKeeper
 from nixfleet_proto.codec.primitives import format_time
@@ -67,6 +68,7 @@ class RetentionWorker:
         self._kept = KeptRows(1, None)
         self._last_at: datetime | None = None
         self._held_up_by: str | None = None
+        self._step = ""
         self._failing_since: datetime | None = None
         self._problem: str | None = None
 
@@ -77,7 +79,7 @@ class RetentionWorker:
 
     @property
     def last_at(self) -> datetime | None:
-        """When rows were exported and dropped last, in this process."""
+        """When rows were exported and dropped last. After a start: when the file that the log continues was written."""
         return self._last_at
 
     @property
@@ -85,16 +87,22 @@ class RetentionWorker:
         """Since when looks fail; `None`: the last one did not."""
         return self._failing_since
 
-    def lines(self) -> Iterator[str]:
-        """Yield what strangers may read: no paths, and nothing that a host or an operator said."""
-        kept = f"the log begins at row {self._kept.first_seq}"
-        if self._kept.oldest_at is not None:
-            kept += f", of {format_time(self._kept.oldest_at)}"
-        yield kept
+    def lines(self, head_seq: int) -> Iterator[str]:
+        """Yield what strangers may read: no paths, no names, and nothing that a host or an operator said.
+
+        head_seq: of the last row of the log.
+        """
+        first = self._kept.first_seq
+        of = "" if self._kept.oldest_at is None else f", of {format_time(self._kept.oldest_at)}"
+        yield f"the log begins at row {first}{of}, and has {head_seq - first + 1} rows"
+        need = self._kept.need
+        if need is not None and need.kind:
+            yield f'retention: the first row that stays is {need.seq}, for {need.kind}: "nixfleet status" names it'
         if self._last_at is not None:
             yield f"retention: last exported at {format_time(self._last_at)}"
         if self._failing_since is not None:
-            yield f"retention: FAILING since {format_time(self._failing_since)}: the log of the process says why"
+            since = format_time(self._failing_since)
+            yield f"retention: FAILING since {since}: {self._step}: the log of the process says why"
 
     async def run(self) -> None:
         """Look at once, and every day at the time of the configuration; after a failure every hour. Until cancelled.
@@ -110,15 +118,25 @@ class RetentionWorker:
 
     async def look(self) -> None:
         """Export and drop once. Raises: DirectoryUnusable, WorkFailed, WritingEnded, errors of the store."""
+        self._step = "the log cannot be read"
         self._kept = await self._keeper.kept()
+        self._step = "the directory cannot be used"
         # A file system that does not answer must hold up this task alone.
         await in_abandonable_thread(partial(_require_usable, self._config.directory))
+        if self._last_at is None and self._kept.first_seq > 1:
+            last_seq = self._kept.first_seq - 1
+            self._last_at = await in_abandonable_thread(
+                partial(exported_at, self._config.directory, last_seq)
+            )
+        self._step = "rows cannot be dropped"
         await self._remove()
         before = self._clock.now() - timedelta(days=self._config.keep_days)
         oldest = self._kept.oldest_at
         if oldest is None or month_of(oldest) >= month_of(before):
             return
+        self._step = "rows cannot be exported"
         exported = await self._keeper.export(self._config.directory, before)
+        self._step = "rows cannot be dropped"
         if exported.start is not None:
             await self._keeper.begin_at(exported.start)
             self._kept = await self._keeper.kept()
