@@ -134,6 +134,20 @@ async def test_lines_are_chosen_by_how_much_they_matter(site: Site) -> None:
     assert (await _log(site, "?severity=act"))["events"] == []
 
 
+async def test_a_reader_that_goes_away_makes_room_at_once(site: Site) -> None:
+    """It is looked after no longer: it would cost a core until its wait was over."""
+    head = (await _log(site))["head"]
+    waits = f"?after={head}&wait=30"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_log, site, waits)
+        await _until_one_waits(site)
+        tasks.cancel_scope.cancel()
+
+    with anyio.fail_after(10):
+        while b"nixfleet_log_readers 0.0" not in (await site.ask("GET", "/metrics")).content:
+            await anyio.lowlevel.checkpoint()
+
+
 async def test_a_reader_is_told_where_the_log_begins_if_rows_are_gone(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

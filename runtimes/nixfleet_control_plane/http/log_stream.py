@@ -146,9 +146,8 @@ class LogStream(Response):
             if feed.is_closed:
                 return
             if self._after < feed.head:
-                await anyio.sleep(
-                    BEAT_SECONDS
-                )  # It is behind, and beats are for rows that are new.
+                # It is behind, and beats are for rows that are new.
+                await anyio.sleep(BEAT_SECONDS)
             else:
                 await feed.next_beat(beats)
 

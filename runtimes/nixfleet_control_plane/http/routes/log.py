@@ -122,7 +122,8 @@ class LogRoutes:
             return page.shown()
         with self.viewers.waiting(asked.operator.name), anyio.move_on_after(wait_seconds):
             while not page.lines and page.begins is None and not feed.is_closed:
-                await self._beyond(page.next, request)
+                if not await self._is_beyond(page.next, request):
+                    break
                 page = await self._page(page.next, limit, wanted)
         self.authenticator.require_current_operator(asked.operator)
         return page.shown()
@@ -144,12 +145,15 @@ class LogRoutes:
                     break
         return _Page(tuple(found), seen, self.service.feed.head, begins)
 
-    async def _beyond(self, seq: int, request: Request) -> None:
-        """Return once there is a row after `seq`, the feed is closed, or the reader is gone."""
+    async def _is_beyond(self, seq: int, request: Request) -> bool:
+        """Wait until there is a row after `seq`, or the feed is closed; return whether the reader is still there."""
+        is_there = False
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_end_when_gone, request, tasks.cancel_scope)
             await self.service.feed.beyond(seq)
+            is_there = True
             tasks.cancel_scope.cancel()
+        return is_there
 
 
 async def _end_when_gone(request: Request, scope: CancelScope) -> None:
