@@ -19,6 +19,7 @@ WORKLOADS = (
     "step",
     "step_many_hosts",
     "durable_ingest",
+    "postgres_ingest",
     "http_ingest",
     "long_poll",
     "replay",

@@ -143,18 +143,19 @@ async def _reported(database: Path, case: Case, *, paced: bool) -> tuple[Run, Ru
     prepare_database(database, hosts)
     rest = max(1, case.hosts // 20) if paced else 0
     async with control_plane(database) as service:
-        full = await _at_once(service, case, hosts[rest:], said)
+        full = await at_once(service, case, hosts[rest:], said)
         if not paced:
             return full, None
         return full, await _paced(service, case, hosts[:rest], said, full.per_second * PACED_SHARE)
 
 
-async def _at_once(
+async def at_once(
     service: ControlPlaneService,
     case: Case,
     hosts: Sequence[str],
     said: dict[str, tuple[Post, ...]],
 ) -> Run:
+    """Let all hosts report, as many at a time as the case says."""
     waits: list[float] = []
 
     async def client(mine: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.messages.inputs import FlushRecords, ManifestsUpdated
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_proto.codec import encode_fleet, encode_manifest
 from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta, Selector, Wave
@@ -114,7 +115,13 @@ def prepare_database(path: Path, hosts: tuple[str, ...]) -> None:
 @asynccontextmanager
 async def control_plane(path: Path) -> AsyncIterator[ControlPlaneService]:
     """Run the service on a prepared database."""
-    store = ThreadedStore(SqliteStore(path))
+    async with control_plane_on(ThreadedStore(SqliteStore(path))) as service:
+        yield service
+
+
+@asynccontextmanager
+async def control_plane_on(store: Store) -> AsyncIterator[ControlPlaneService]:
+    """Run the service on a prepared store, and close it at the end."""
     try:
         async with running(store, CLOCK) as service:
             with tuned_collector():

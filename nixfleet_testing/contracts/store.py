@@ -258,17 +258,18 @@ class StoreContract(ABC):
         store.commit(ROWS)
         self.lose_the_next_answer()
         is_refused = _is_refused(store, (row(LAST + 1), hold(LAST + 1)))
-        found = stores.crash().load().head_seq
-        assert found == LAST + (not is_refused), (
-            f"the answer of a commit was lost, `commit` {'raised' if is_refused else 'returned'}, and the log ends at "
-            f"row {found} of {LAST + 1}: look what is there before you say so"
-        )
+        expected = LAST + (not is_refused)
+        # By the same process: one that starts takes the store over.
         try:
-            store.commit([row(found + 1)])
+            store.commit([row(expected + 1)])
         except Exception as error:
+            found = stores.crash().load().head_seq
+            assert found == expected, _untrue(is_refused, found)
             raise AssertionError(
                 f"after an answer that was lost, the next commit failed: {error!r}; go on from what is there"
             ) from error
+        seqs = [logged.seq for logged in stores.crash().load().tail]
+        assert seqs == list(range(1, expected + 2)), _untrue(is_refused, max(seqs) - 1)
 
     # The disk.
 
@@ -332,6 +333,13 @@ class StoreContract(ABC):
             assert error is None, f"a commit from another thread raised {error!r}"
         found = error_in_thread(store.load)
         assert found is None, f"loading in another thread raised {found!r}"
+
+
+def _untrue(is_refused: bool, found: int) -> str:
+    return (
+        f"the answer of a commit was lost, `commit` {'raised' if is_refused else 'returned'}, and the log ends at "
+        f"row {found} of {LAST + 1}: look what is there before you say so"
+    )
 
 
 def _is_refused(store: BlockingStore, writes: tuple[Write, ...]) -> bool:

@@ -26,7 +26,7 @@ COMMANDS: Final = {
     ),
     "enroll": Lazy(_RUN, f"{_AT}.enroll:enroll", "Enroll this host with its control plane."),
     "config": Lazy(_RUN, f"{_AT}.config:config", "Check a configuration file."),
-    "db": Lazy(_RUN, f"{_AT}.db:db", "Upgrade the files of a control plane or an agent."),
+    "db": Lazy(_RUN, f"{_AT}.db:db", "Upgrade and copy the files of a control plane or an agent."),
     "evidence": Lazy(_RUN, f"{_AT}.evidence:evidence", "Sign and check compliance evidence."),
     "openapi": Lazy(_RUN, f"{_AT}.openapi:openapi", "Print the OpenAPI document of the HTTP API."),
     "operator": Lazy(

@@ -3,6 +3,7 @@
 The kind `sqlite` comes with nixfleet; others are entry points of the group `nixfleet.stores`.
 """
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
@@ -15,11 +16,12 @@ from typing import Final
 
 from attrs import evolve, field, frozen
 
+from nixfleet_control_plane.history.rebuild import ChainReport
 from nixfleet_control_plane.history.retention.keeper import LogKeeper, SqliteLogKeeper
 from nixfleet_control_plane.history.shadow import compare_views
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries, one_moment
-from nixfleet_control_plane.store.opened_store import OpenedStore, StoreOpener
+from nixfleet_control_plane.store.opened_store import OpenedStore, StoreOpener, StoreUnusable
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
@@ -48,6 +50,20 @@ class NotReadBeside(NixfleetError):
         )
 
 
+class NotFilled(StoreUnusable):
+    """Nothing can be copied into the store. where: what messages call the store."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self.where = where
+
+    def __str__(self) -> str:
+        return (
+            f'{self.where} takes no copy: expected a store whose opener has `fill`, such as kind "postgres"; '
+            "a SQLite database is copied as a file, while its control plane is stopped"
+        )
+
+
 @frozen
 class StoreConfig:
     """`[store]`. path: the SQLite database; `None`: another kind of store. write_seconds_max: for one commit.
@@ -73,7 +89,7 @@ class StoreConfig:
         """What messages call it."""
         if self.path is not None:
             return str(self.path)
-        return f"the store {self.plugin.name!r} of {self.plugin.distribution}"
+        return f"the store {self.plugin.named}"
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[OpenedStore]:
@@ -105,6 +121,16 @@ class StoreConfig:
                 raise self.plugin.failed("the store to be read", error) from error
             self.plugin.require(queries, Queries)
             yield queries
+
+    async def fill(self, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
+        """Copy a SQLite store into this one, as `FilledFrom.fill`.
+
+        Raises: NotFilled, if the store has no such way; StoreUnusable.
+        """
+        fill = getattr(self.opener, "fill", None)
+        if fill is None:
+            raise NotFilled(self.where)
+        await fill(source, chain, where)
 
     def _fitting(self, made: object) -> OpenedStore:
         if not isinstance(made, OpenedStore):

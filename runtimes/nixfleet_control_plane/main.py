@@ -46,7 +46,7 @@ from nixfleet_control_plane.releases.scan import ReleaseScanner
 from nixfleet_control_plane.releases.watcher import ReleaseWatcher
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
-from nixfleet_control_plane.store.opened_store import OpenedStore
+from nixfleet_control_plane.store.opened_store import OpenedStore, StoreUnusable
 from nixfleet_proto.codec import DecodeError, decode_trust_root
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.trust import TrustRoot
@@ -54,7 +54,7 @@ from nixfleet_runtime.config.plugins import PluginUnusable
 from nixfleet_runtime.http.signing.nonces import EarlierRequests
 from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.kernel.visible import visible
-from nixfleet_runtime.kernel.write_failures import WritingEnded
+from nixfleet_runtime.kernel.write_failures import Unreachable, WritingEnded
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.process.trust_file import TrustFile
@@ -237,7 +237,8 @@ def _server(
 
 def _version_of(store: StoreConfig) -> str:
     if store.path is None:
-        return f"store {store.plugin.name} of {store.plugin.distribution}"
+        of = f" of {store.plugin.distribution}" if store.plugin.distribution else ""
+        return f"store {store.plugin.name}{of}"
     return f"database version {DATABASE_FORMAT.version}"
 
 
@@ -368,7 +369,7 @@ def _using_store(store: StoreConfig) -> Iterator[None]:
                 )
             with _using_plugin("the store"):
                 yield
-    except (DatabaseInUse, UnusableDatabase, NotReadable) as error:
+    except (DatabaseInUse, UnusableDatabase, NotReadable, StoreUnusable, Unreachable) as error:
         raise CannotStart("the database", str(error)) from error
     except (DamagedRow, DecodeError, TransitionError) as error:
         advice = (

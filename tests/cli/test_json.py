@@ -312,6 +312,8 @@ def test_every_command_with_json_is_run_here() -> None:
     elsewhere |= {path for path in WITH_JSON if path.startswith("notify ")}
     # It prints its object when it begins, and ends by a signal: `tests/ui/test_command` reads it.
     elsewhere |= {"ui"}
+    # It needs a database server: `tests/postgres/test_commands` has one.
+    elsewhere |= {"db copy"}
     assert {*OFFLINE, *DATABASE, *OPERATOR, *OPERATOR_REFUSED, *elsewhere} == WITH_JSON
 
 

@@ -173,8 +173,8 @@ async def test_a_plug_in_that_cannot_be_used_ends_the_start_in_one_line(premises
     with premises.running() as living:
         assert living.ended() == 2
     assert (
-        "store.kind: unknown value: expected one of sqlite, or an installed entry point (file, nothing, raises)"
-        in premises.said()
+        "store.kind: unknown value: expected one of sqlite, or an installed entry point"
+        " (file, nothing, postgres, raises)" in premises.said()
     )
 
 

@@ -106,11 +106,11 @@ def _problem(name: str) -> str:
 
 def test_a_plug_in_that_is_not_installed_is_refused_with_those_that_are() -> None:
     """The message lists the parts of nixfleet and of installed packages."""
-    problem = _problem("postgres")
+    problem = _problem("nats")
 
     assert problem.startswith("store.kind: unknown value: expected one of sqlite, or an installed ")
     assert "(blocking, fails, incomplete, " in problem
-    assert problem.endswith('found "postgres"')
+    assert problem.endswith('found "nats"')
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import anyio
 import click
 
 from nixfleet_agent.journal.journal import require_readable
@@ -16,12 +17,15 @@ from nixfleet_cli.shared.database import config_option, sqlite_path, store_named
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing
 from nixfleet_cli.shared.progress import progress
+from nixfleet_control_plane.config_store import NotFilled
 from nixfleet_control_plane.history.rebuild import check_chain
 from nixfleet_control_plane.history.shadow import ViewsDiffer, compare_views, derive_views_anew
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
+from nixfleet_control_plane.store.opened_store import StoreUnusable
 from nixfleet_control_plane.store.queries import HEAD, open_for_reading
 from nixfleet_proto.codec import DecodeError
+from nixfleet_runtime.config.plugins import PluginUnusable
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.progress import Noted
 from nixfleet_runtime.storage.copies import DamagedDatabase, NotEnoughSpace, NotUpgraded
@@ -37,7 +41,7 @@ _MEGABYTE: Final = 1_000_000
 
 @group()
 def db() -> None:
-    """Upgrade the files of a control plane or an agent."""
+    """Upgrade and copy the files of a control plane or an agent."""
 
 
 @db.command()
@@ -85,6 +89,54 @@ def upgrade(
             done = bring_up_to_date(file, file_format, check, always=rebuild)
         rows = _verified_rows(output, file) if is_database else None
     output.show(_value(plan, done, rows), _done_lines(plan, done, rows))
+
+
+@db.command()
+@click.argument("source", metavar="SOURCE")
+@click.option(
+    "--config",
+    "config_file",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The control plane's configuration, whose [store] gets the copy.",
+)
+@printing("one object with source, store, logRows, headHash")
+def copy(output: Output, source: str, config_file: Path) -> None:
+    """Copy a SQLite database into another store.
+
+    SOURCE is sqlite:PATH. Its log is copied with its chain of hashes, and with everything that is derived from it. The
+    control plane must be stopped. The store must have nothing yet. The chain is verified before, and all of
+    it is there in the end, or nothing; PATH is only read.
+
+    Exit codes: 0 the store has the copy; 1 the log in PATH was altered; 2 SOURCE or the store cannot be used.
+    """
+    scheme, _, path = source.partition(":")
+    if scheme != "sqlite" or not path:
+        raise Unusable(f"expected sqlite:PATH, found {source!r}")
+    file, store = Path(path), store_named(None, config_file)
+    if store.path is not None:
+        raise Unusable(str(NotFilled(store.where)))
+    with _refusing(file), only_process_on(file), closing(open_for_reading(file)) as connection:
+        connection.execute("BEGIN")
+        report = check_chain(connection)
+        if report.problem is not None:
+            where = f"the chain of its log breaks at row {report.broken_at}: {report.problem}"
+            raise Findings(f"{file} was not copied: {where}")
+        try:
+            anyio.run(store.fill, connection, report, str(file))
+        except (StoreUnusable, PluginUnusable) as error:
+            raise Unusable(str(error)) from error
+    value = {
+        "source": str(file),
+        "store": store.where,
+        "logRows": report.rows,
+        "headHash": report.head_hash.hex(),
+    }
+    done = (
+        f"copied {report.rows} rows of {file} to {store.where}, with the head {value['headHash']}"
+    )
+    output.show(value, [done])
 
 
 def _check(is_database: bool, rebuild: bool, noted: Noted) -> Check:

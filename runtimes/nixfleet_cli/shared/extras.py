@@ -21,6 +21,7 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "starlette": "http",
     "uvicorn": "http",
     "uvloop": "http",
+    "asyncpg": "postgres",
     "hypothesis": "testing",
     "pytest": "testing",
 }

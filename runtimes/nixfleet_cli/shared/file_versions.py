@@ -23,8 +23,12 @@ def versions_of(store: StoreConfig) -> Versions:
     """Return those of a control plane's store. Raises: as `open_for_reading`."""
     if store.path is None:
         kind, by = store.plugin.name, store.plugin.distribution
-        value = {"program": None, "version": None, "store": {"kind": kind, "distribution": by}}
-        return Versions(f"store {kind!r} of {by}", value)
+        value = {
+            "program": None,
+            "version": None,
+            "store": {"kind": kind, "distribution": by or None},
+        }
+        return Versions(f"store {store.plugin.named}", value)
     with closing(open_for_reading(store.path)) as connection:
         return versions_in(connection)
 

@@ -32,7 +32,7 @@ from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 RowsAfter: TypeAlias = Callable[[int], Awaitable[Sequence[LogRow]]]
-"""Returns the committed log rows with a higher number, oldest first."""
+"""Returns the committed log rows with a higher number, oldest first: all of them, or as many as are read at once."""
 
 
 class MirroredQueries:
@@ -125,8 +125,7 @@ class MirroredQueries:
                 state = self._state
                 if state is None:
                     state = await anyio.to_thread.run_sync(load_state, self._store)
-                rows = await self._rows_after(state.head_seq)
-                if rows:
+                while rows := await self._rows_after(state.head_seq):
                     # Not cancelled half-way: state and mirror go on together.
                     with anyio.CancelScope(shield=True):
                         await anyio.to_thread.run_sync(self._append, state, rows)

@@ -3,15 +3,22 @@
 Source: docs/how-to/embedding.md, Plug-ins.
 """
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
+from nixfleet_control_plane.history.rebuild import ChainReport
 from nixfleet_control_plane.history.retention.keeper import LogKeeper
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.store.store import Store
+from nixfleet_proto.errors import NixfleetError
+
+
+class StoreUnusable(NixfleetError):
+    """The store cannot be opened for a reason that its operator can remove. Subclasses say what to do."""
 
 
 @frozen
@@ -24,7 +31,10 @@ class OpenedStore:
 
 
 StoreOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[OpenedStore]]
-"""Opens a store for this process alone, and closes it at the end of the context. Called once, in the event loop."""
+"""Opens a store for this process alone, and closes it at the end of the context. Called once, in the event loop.
+
+Raises: StoreUnusable.
+"""
 
 
 class ReadBeside(Protocol):
@@ -34,5 +44,16 @@ class ReadBeside(Protocol):
         """Open the read port alone, while another process may have the store: takes no lock, and writes nothing.
 
         All answers should be of one moment, so later commits need not be seen. Raises: NotReadable.
+        """
+        ...
+
+
+class FilledFrom(Protocol):
+    """What a `StoreOpener` may have as well, so that `nixfleet db copy` can move a SQLite store into its store."""
+
+    async def fill(self, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
+        """Copy all of `source` into the store, which has nothing yet. All of it is there in the end, or nothing.
+
+        chain: of the source, intact. where: what messages call the source. Raises: StoreUnusable.
         """
         ...

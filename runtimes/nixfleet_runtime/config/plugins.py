@@ -24,6 +24,7 @@ JOURNALS: Final = "nixfleet.journals"
 TRANSPORTS: Final = "nixfleet.transports"
 ACTIVATORS: Final = "nixfleet.activators"
 JUDGES: Final = "nixfleet.judges"
+OWN_DISTRIBUTION: Final = "nixfleet"
 
 
 class PluginUnusable(NixfleetError):
@@ -69,6 +70,11 @@ class Plugin:
     group: str
     name: str
     distribution: str = ""
+
+    @property
+    def named(self) -> str:
+        """What messages call it."""
+        return f"{self.name!r} of {self.distribution}" if self.distribution else repr(self.name)
 
     def unfit(self, expected: str, found: str) -> PluginUnfit:
         """Return the error."""
@@ -185,7 +191,10 @@ def _entry_point(group: str, name: str, own: Iterable[str]) -> EntryPoint:
 
 
 def _distribution_of(point: EntryPoint) -> str:
-    return "" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    """Return the name and version of another distribution; nothing for our own, whose errors are shown as they are."""
+    if point.dist is None or point.dist.name == OWN_DISTRIBUTION:
+        return ""
+    return f"{point.dist.name} {point.dist.version}"
 
 
 def _is_async(call: object) -> bool:

@@ -39,9 +39,12 @@ def log_start(connection: sqlite3.Connection) -> LogStart:
     return WHOLE if row is None else LogStart(*row)
 
 
-def views_at(start: LogStart) -> sqlite3.Connection:
-    """Return the views before the first row, as a database in memory, which the caller closes."""
-    views = sqlite3.connect(":memory:", isolation_level=None)
+def views_at(start: LogStart, *, check_same_thread: bool = True) -> sqlite3.Connection:
+    """Return the views before the first row, as a database in memory, which the caller closes.
+
+    check_same_thread: as of `sqlite3.connect`.
+    """
+    views = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=check_same_thread)
     if not start.views:
         views.executescript(DATABASE_FORMAT.schema)
         views.execute(f"PRAGMA user_version={DATABASE_FORMAT.version}")

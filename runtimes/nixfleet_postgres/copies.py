@@ -1,0 +1,132 @@
+"""Copies a store's tables from PostgreSQL into a SQLite database of the same tables, as of one moment, and back.
+
+So what reads the tables is written once: a start, the offline commands, `verify` and `rebuild` read the copy.
+"""
+
+import sqlite3
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+from typing import Final
+
+import anyio.to_thread
+
+from nixfleet_control_plane.history.rebuild import DERIVED_VIEWS, ChainReport
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.store.stored_row import LOG_COLUMNS
+from nixfleet_postgres.connecting import Connection, connected, permitted
+from nixfleet_postgres.errors import NotCopied, SchemaNotEmpty
+from nixfleet_postgres.schema import make_schema
+from nixfleet_postgres.target import Target
+from nixfleet_postgres.texts import restored, storable
+
+SHARD: Final = "main"
+"""The name of the only shard."""
+ROWS_AT_ONCE: Final = 5_000
+_CACHE: Final = ("host_rollout_records", "host_records_through")
+_SIGNATURE: Final = LogRow._fields.index("signature")
+_COLUMNS: Final = f"{LOG_COLUMNS}, prev_hash, hash"
+_PUT_ROW: Final = f"INSERT INTO event_log ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+
+NEEDED_BY_A_START: Final = (
+    "seq > (SELECT coalesce(max(event_log_seq), 0) FROM host_records_through)"
+    " OR seq = (SELECT max(seq) FROM event_log)"
+    " OR seq IN (SELECT event_log_seq FROM artefacts)"
+    " OR seq IN (SELECT event_log_seq FROM refused_events)"
+    " OR seq IN (SELECT last_transition_event_log_seq FROM rollouts)"
+)
+"""The rows of the log that a start reads: the tail after the cached records, and those that views refer to."""
+ALL_ROWS: Final = "true"
+
+
+@asynccontextmanager
+async def one_moment(connection: Connection) -> AsyncGenerator[None]:
+    """Let every query in the context see the data as of its first."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        yield
+
+
+async def copy_tables(connection: Connection, to: sqlite3.Connection, which_rows: str) -> None:
+    """Copy all views, the cache, and the rows of the log that `which_rows` selects, into the empty tables of `to`.
+
+    Damaged rows are copied as they are: whoever reads the copy finds them. Call it within `one_moment`.
+    """
+    to.execute("PRAGMA foreign_keys=OFF")
+    to.execute("PRAGMA ignore_check_constraints=ON")
+    to.execute("BEGIN")
+    to.execute("DELETE FROM host_records_through")
+    for table in (*_CACHE, *DERIVED_VIEWS):
+        await _copy(connection, to, f"SELECT * FROM {table}", f"INSERT INTO {table} VALUES ")
+    query = f"SELECT {_COLUMNS} FROM event_log WHERE {which_rows} ORDER BY seq"
+    await _copy(connection, to, query, _PUT_ROW)
+    await _copy(
+        connection,
+        to,
+        "SELECT hash, text FROM contents",
+        "INSERT INTO contents (hash, text) VALUES ",
+    )
+    to.execute("COMMIT")
+
+
+async def _copy(connection: Connection, to: sqlite3.Connection, query: str, insert: str) -> None:
+    cursor = await connection.cursor(query)
+    while rows := await cursor.fetch(ROWS_AT_ONCE):
+        values = [tuple(map(restored, row)) for row in rows]
+        statement = insert if insert.endswith(")") else f"{insert}({_places(values[0])})"
+        await anyio.to_thread.run_sync(_put, to, statement, values)
+
+
+def _put(to: sqlite3.Connection, statement: str, rows: Iterable[Sequence[object]]) -> None:
+    to.executemany(statement, rows)
+
+
+def _places(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
+
+
+async def fill(target: Target, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
+    """Copy all of a SQLite store into the schema, made if it is not there. All of it is there in the end, or nothing.
+
+    source: a connection that reads, as of one moment. chain: of its log, intact. where: what messages call it.
+    Raises: PostgresUnusable, SchemaNotEmpty, NotCopied.
+    """
+    if chain.first_seq != 1:
+        found = f"one that begins with row {chain.first_seq}, after rows that were exported"
+        remedy = "go on with SQLite: the rows before are in its exports"
+        raise NotCopied(where, "a log that begins with row 1", found, remedy)
+    async with connected(target) as connection:
+        await make_schema(target, connection)
+        with permitted(target, "write to all tables of the store"):
+            async with connection.transaction():
+                # Whoever opens the store meanwhile waits for this row.
+                made = await connection.fetchval(
+                    "INSERT INTO shards (shard, epoch, holder, lease_until, head_seq, head_hash)"
+                    " VALUES ($1, 0, 'a copy', clock_timestamp(), $2, $3) ON CONFLICT DO NOTHING RETURNING true",
+                    SHARD,
+                    chain.rows,
+                    chain.head_hash,
+                )
+                if not made:
+                    remedy = "name another `schema` in [store], or drop this one if its data is worth nothing"
+                    raise SchemaNotEmpty(target.where, "no control plane's data", "a log", remedy)
+                for table in (*_CACHE, *DERIVED_VIEWS, "contents"):
+                    await _put_all(connection, table, source.execute(f"SELECT * FROM {table}"))
+                rows = source.execute(f"SELECT {_COLUMNS} FROM event_log ORDER BY seq")
+                await _put_all(connection, "event_log", map(_with_text_signature, rows))
+
+
+async def _put_all(connection: Connection, table: str, rows: Iterable[Sequence[object]]) -> None:
+    left = iter(rows)
+    while some := await anyio.to_thread.run_sync(_some, left):
+        await connection.copy_records_to_table(table, records=some)
+
+
+def _some(rows: Iterator[Sequence[object]]) -> list[Sequence[object]]:
+    return [tuple(map(storable, row)) for row in islice(rows, ROWS_AT_ONCE)]
+
+
+def _with_text_signature(row: Sequence[object]) -> Sequence[object]:
+    signature = row[_SIGNATURE]
+    if isinstance(signature, bytes):
+        return (*row[:_SIGNATURE], signature.hex(), *row[_SIGNATURE + 1 :])
+    return row

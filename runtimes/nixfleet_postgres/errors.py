@@ -1,0 +1,94 @@
+"""Why a PostgreSQL database cannot be used as a store. Each error says what to do; none shows a password."""
+
+from nixfleet_control_plane.store.opened_store import StoreUnusable
+from nixfleet_proto.errors import NixfleetError
+from nixfleet_runtime.kernel.write_failures import OwnershipLost
+
+
+class PostgresUnusable(StoreUnusable):
+    """The database cannot be used. Attributes: `where`, `expected`, `found`, `remedy`: what to do."""
+
+    def __init__(self, where: str, expected: str, found: str, remedy: str) -> None:
+        super().__init__(where, expected, found, remedy)
+        self.where = where
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.where}: expected {self.expected}, found {self.found}; {self.remedy}"
+
+
+class NeedsAsyncio(PostgresUnusable):
+    """The event loop is not asyncio's."""
+
+
+class ConnectionTextUnusable(PostgresUnusable):
+    """The file named by the configuration has no connection URL."""
+
+
+class ServerUnreachable(PostgresUnusable):
+    """No server answers there."""
+
+
+class LoginRefused(PostgresUnusable):
+    """The server does not let this role in: a wrong password, an unknown role, a rule of pg_hba.conf."""
+
+
+class DatabaseMissing(PostgresUnusable):
+    """The server has no such database."""
+
+
+class ServerTooOld(PostgresUnusable):
+    """The server's version is not supported."""
+
+
+class ServerNotDurable(PostgresUnusable):
+    """The server does not flush what it confirms."""
+
+
+class PermissionMissing(PostgresUnusable):
+    """The role may not do what the store needs."""
+
+
+class SchemaMissing(PostgresUnusable):
+    """The schema is not there, and only reading was asked for."""
+
+
+class SchemaVersionRefused(PostgresUnusable):
+    """The schema is of a version that this program does not know, or may not change."""
+
+
+class AnotherFleet(PostgresUnusable):
+    """The schema belongs to another fleet."""
+
+
+class SchemaNotEmpty(PostgresUnusable):
+    """A database is to be copied into a schema that has a log already."""
+
+
+class NotCopied(PostgresUnusable):
+    """A database cannot be copied: its log is not as it was written, or not whole."""
+
+
+class AnotherOwner(OwnershipLost):
+    """Another process opened the store after this one. expected, found: the epochs."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: expected epoch {self.expected}, which this process took, found {self.found}: another "
+            "control plane has opened the store and owns it now; run one at a time"
+        )
+
+
+class OutOfOrder(NixfleetError):
+    """A commit does not follow what is there. Nothing of it was written. Attributes: `where`, `expected`, `found`."""
+
+    def __init__(self, where: str, expected: str, found: str) -> None:
+        super().__init__(where, expected, found)
+        self.where = where
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"{self.where}: the log is append-only: expected {self.expected}, found {self.found}"

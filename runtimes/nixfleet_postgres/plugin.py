@@ -1,0 +1,84 @@
+"""`[store] kind = "postgres"`: reads its options, and opens the store. Connects only when it is opened.
+
+The driver is imported there: without it, a configuration is refused by name and not with a traceback.
+"""
+
+import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from attrs import frozen
+
+from nixfleet_control_plane.history.rebuild import ChainReport
+from nixfleet_control_plane.reading.queries import Queries
+from nixfleet_control_plane.store.opened_store import OpenedStore
+from nixfleet_postgres.errors import ConnectionTextUnusable
+from nixfleet_postgres.target import Target, connection_url
+from nixfleet_runtime.config.options import Section
+from nixfleet_runtime.config.path_checks import private_file
+
+NAME_LENGTH_MAX: Final = 63
+"""What PostgreSQL keeps of a name; it cuts off the rest."""
+
+
+@frozen
+class PostgresOpener:
+    """Opens the store of `target` for this process alone, or its read port beside the process that has it."""
+
+    target: Target
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncGenerator[OpenedStore]:
+        """Raises: PostgresUnusable."""
+        from nixfleet_postgres.postgres_store import open_store
+        from nixfleet_postgres.reading import PostgresQueries
+
+        store = await open_store(self.target)
+        try:
+            with TemporaryDirectory(prefix="nixfleet-") as directory:
+                queries = PostgresQueries(self.target, Path(directory))
+                try:
+                    yield OpenedStore(store, queries)
+                finally:
+                    queries.close()
+        finally:
+            await store.close()
+
+    def reading(self) -> AbstractAsyncContextManager[Queries]:
+        """Copy the database as of one moment, and answer from the copy. Takes nothing over. Raises: NotReadable."""
+        from nixfleet_postgres.reading import copied
+
+        return copied(self.target)
+
+    async def fill(self, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
+        """As `FilledFrom.fill`."""
+        from nixfleet_postgres.copies import fill
+
+        await fill(self.target, source, chain, where)
+
+
+def store(section: Section) -> PostgresOpener:
+    """Return what opens the store that `[store]` describes."""
+    if find_spec("asyncpg") is None:
+        expected = "the extra: pip install 'nixfleet[postgres]'"
+        section.refuse("kind", "needs a package that is not installed", expected, "no asyncpg")
+    dsn_file = section.path("dsn_file", private_file)
+    owner_dsn_file = section.optional_path("owner_dsn_file", private_file)
+    for key, file in (("dsn_file", dsn_file), ("owner_dsn_file", owner_dsn_file)):
+        if file is not None and file.is_file() and private_file(file) is None:
+            try:
+                connection_url(file)
+            except ConnectionTextUnusable as error:
+                section.refuse(key, "has no connection URL", error.expected, error.found)
+    schema = section.text("schema", "nixfleet")
+    if len(schema.encode()) > NAME_LENGTH_MAX or schema.startswith("pg_") or "\0" in schema:
+        expected = f"a name of up to {NAME_LENGTH_MAX} bytes that does not begin with pg_"
+        section.refuse("schema", "cannot be the name of a schema", expected, schema[:80])
+    fleet = section.text("fleet", "nixfleet")
+    if "\0" in fleet:
+        section.refuse("fleet", "cannot be used", "a text without a NUL", "one")
+    return PostgresOpener(Target(dsn_file, schema, fleet, owner_dsn_file))

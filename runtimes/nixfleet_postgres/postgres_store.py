@@ -1,0 +1,208 @@
+"""The PostgreSQL store: one connection, one statement per commit, and no transaction that stays open.
+
+The statement compares epoch and head of the shard's row and sets what follows, so a process that another one has
+replaced writes nothing, however long it stood still. `appending` makes its arguments.
+Source: docs/how-to/running-on-postgresql.md; docs/spec/runtimes.md, Store.
+"""
+
+import asyncio
+import secrets
+import sqlite3
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+import anyio.to_thread
+import asyncpg
+from attrs import frozen
+
+from nixfleet_control_plane.history.retention.log_start import WHOLE, views_at
+from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH
+from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.store.sqlite_store import snapshot_of
+from nixfleet_control_plane.store.store import Snapshot
+from nixfleet_postgres.appending import Appended, Head, appended
+from nixfleet_postgres.connecting import CONNECTION_ERRORS, Connection, connect, permitted
+from nixfleet_postgres.copies import NEEDED_BY_A_START, SHARD, copy_tables, one_moment
+from nixfleet_postgres.errors import AnotherOwner, PostgresUnusable
+from nixfleet_postgres.schema import make_schema
+from nixfleet_postgres.target import Target
+from nixfleet_runtime.kernel.write_failures import OutcomeUnknown, OwnershipLost, Unreachable
+
+LEASE: Final = timedelta(seconds=3)
+"""How long an append says that its process is there. No process waits for its end yet."""
+ATTEMPTS: Final = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+"""Seconds before each attempt to connect again, while the outcome of a commit is not known."""
+FENCED: Final = "NF001"
+_APPEND: Final = "SELECT append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21::jsonb)"
+
+
+@frozen
+class _Owned:
+    """The shard, as this process has it."""
+
+    epoch: int
+    head: Head
+
+
+async def open_store(target: Target) -> "PostgresStore":
+    """Return the store, which this process owns from now on: one that had it before can write no more.
+
+    Makes the schema if there is none. Raises: PostgresUnusable.
+    """
+    connection = await connect(target)
+    try:
+        await make_schema(target, connection)
+        holder = secrets.token_hex(16)
+        with permitted(target, "write to the table `shards`"):
+            row = await connection.fetchrow(
+                "INSERT INTO shards AS s (shard, epoch, holder, lease_until, head_seq, head_hash)"
+                " VALUES ($1, 1, $2, clock_timestamp() + $3, 0, $4) ON CONFLICT (shard) DO UPDATE"
+                " SET epoch = s.epoch + 1, holder = $2, lease_until = clock_timestamp() + $3"
+                " RETURNING epoch, head_seq, head_hash",
+                SHARD,
+                holder,
+                LEASE,
+                FIRST_PREV_HASH,
+            )
+        assert row is not None, "an upsert returns its row"
+    except BaseException:
+        connection.terminate()
+        raise
+    return PostgresStore(
+        target, connection, holder, _Owned(row["epoch"], Head(row["head_seq"], row["head_hash"]))
+    )
+
+
+class PostgresStore:
+    """A `Store` under asyncio. Made by `open_store`. One task uses it at a time."""
+
+    def __init__(self, target: Target, connection: Connection, holder: str, owned: _Owned) -> None:
+        self._target = target
+        self._connection = connection
+        self._holder = holder
+        self._owned = owned
+        self._copy: sqlite3.Connection | None = None
+
+    async def load(self) -> Snapshot:
+        """Return everything committed. Raises: DamagedRow, DecodeError, Unreachable, OwnershipLost."""
+        await self._reconnect_if_cut()
+        self._forget_copy()
+        # The tail is read while it is iterated, perhaps in another thread.
+        self._copy = copy = await anyio.to_thread.run_sync(_empty_tables)
+        with permitted(self._target, "read the store's tables"):
+            async with one_moment(self._connection):
+                await copy_tables(self._connection, copy, NEEDED_BY_A_START)
+        return snapshot_of(copy)
+
+    async def commit(self, writes: Sequence[Write]) -> None:
+        """Make all of `writes` durable, atomically. Finds out itself what became of a commit whose answer is lost.
+
+        Raises: Unreachable, AnotherOwner, OutcomeUnknown; OutOfOrder, errors of asyncpg, and then nothing has changed.
+        """
+        commit = appended(self._target.where, self._owned.head, writes)
+        await self._reconnect_if_cut()
+        try:
+            await self._send(commit)
+        except CONNECTION_ERRORS as error:
+            if not await self._is_durable(commit, error):
+                raise Unreachable(self._target.where, str(error) or type(error).__name__) from error
+        self._owned = _Owned(self._owned.epoch, commit.after)
+
+    async def _send(self, commit: Appended) -> None:
+        """Raises: AnotherOwner; what the connection raises."""
+        try:
+            await self._connection.execute(
+                _APPEND, SHARD, self._owned.epoch, LEASE, *commit.arguments
+            )
+        except asyncpg.PostgresError as error:
+            if error.sqlstate != FENCED:
+                raise
+            raise await self._lost() from error
+
+    async def _lost(self) -> OwnershipLost:
+        """Return the error that says whose the shard is."""
+        found = await self._connection.fetchval(
+            "SELECT 'epoch ' || epoch || ', row ' || head_seq FROM shards WHERE shard = $1", SHARD
+        )
+        expected = f"epoch {self._owned.epoch}, row {self._owned.head.seq}"
+        return AnotherOwner(self._target.where, expected, found or "no shard")
+
+    async def _is_durable(self, commit: Appended, doubt: Exception) -> bool:
+        """Return whether a commit whose answer was lost is there. The store has a new connection then.
+
+        Raises: AnotherOwner, OutcomeUnknown.
+        """
+        try:
+            found = await self._taken_again()
+            if found != commit.before or commit.has_rows:
+                if found not in (commit.before, commit.after):
+                    raise await self._lost()
+                return found == commit.after
+            # Cached records alone: written twice they are as written once, and the head does not tell.
+            await self._send(commit)
+        except OwnershipLost:
+            raise
+        except (*CONNECTION_ERRORS, PostgresUnusable) as error:
+            raise OutcomeUnknown(self._target.where, str(error)) from doubt
+        return True
+
+    async def _reconnect_if_cut(self) -> None:
+        """Connect again if the connection is known to be closed: nothing was sent on it.
+
+        Raises: Unreachable, AnotherOwner.
+        """
+        if not self._connection.is_closed():
+            return
+        try:
+            found = await self._taken_again()
+        except (*CONNECTION_ERRORS, PostgresUnusable) as error:
+            raise Unreachable(self._target.where, str(error)) from error
+        if found != self._owned.head:
+            raise await self._lost()
+
+    async def _taken_again(self) -> Head:
+        """Connect again, raise the own epoch, and return the log's head.
+
+        The row's lock waits for a transaction that the lost connection left: after it, that one is there, or never
+        will be. By the holder and not by the epoch, for this answer may be lost too.
+        Raises: AnotherOwner; the last attempt's error.
+        """
+        self._connection.terminate()
+        for attempt, pause in enumerate(ATTEMPTS, start=1):
+            await asyncio.sleep(pause)
+            try:
+                self._connection = await connect(self._target)
+                row = await self._connection.fetchrow(
+                    "UPDATE shards SET epoch = epoch + 1, lease_until = clock_timestamp() + $3"
+                    " WHERE shard = $1 AND holder = $2 RETURNING epoch, head_seq, head_hash",
+                    SHARD,
+                    self._holder,
+                    LEASE,
+                )
+                break
+            except (*CONNECTION_ERRORS, PostgresUnusable):
+                self._connection.terminate()
+                if attempt == len(ATTEMPTS):
+                    raise
+        else:
+            raise AssertionError("the last attempt raises")
+        if row is None:
+            raise await self._lost()
+        head = Head(row["head_seq"], row["head_hash"])
+        self._owned = _Owned(row["epoch"], self._owned.head)
+        return head
+
+    async def close(self) -> None:
+        """Close the connection at once: the server ends by itself what it was doing."""
+        self._forget_copy()
+        self._connection.terminate()
+
+    def _forget_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
+
+
+def _empty_tables() -> sqlite3.Connection:
+    return views_at(WHOLE, check_same_thread=False)

@@ -1,0 +1,110 @@
+"""A TCP proxy in front of a server, which cuts connections when told to."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from threading import Event
+
+from anyio.from_thread import start_blocking_portal
+from attrs import define, field
+
+
+class Cut(Enum):
+    """When the connection of the next statement with arguments breaks."""
+
+    BEFORE = auto()
+    """The server does not get it."""
+    AT_ONCE = auto()
+    """The server gets it, and has perhaps begun."""
+    ANSWER = auto()
+    """The server has answered, and the answer does not arrive."""
+
+
+@define
+class Proxy:
+    """Hands everything on. cut: what becomes of the next statement; cuts: of how many. refusing: no new connections."""
+
+    server_port: int
+    port: int = 0
+    cut: Cut | None = None
+    cuts: int = 0
+    refusing: bool = False
+    _server: asyncio.Server | None = None
+    _tasks: set[asyncio.Task[None]] = field(factory=set)
+
+    async def run(self, ready: Callable[[], object]) -> None:
+        """Listen until it is cancelled."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        ready()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            writer.transport.abort()
+            return
+        to = await asyncio.open_connection("127.0.0.1", self.server_port)
+        answer_is_lost = asyncio.Event()
+        up = asyncio.create_task(self._up(reader, to[1], answer_is_lost))
+        down = asyncio.create_task(_down(to[0], writer, answer_is_lost))
+        self._tasks |= {up, down}
+        await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
+        for task in (up, down):
+            task.cancel()
+        await asyncio.gather(up, down, return_exceptions=True)
+        self._tasks -= {up, down}
+        for each in (writer, to[1]):
+            each.transport.abort()
+
+    async def _up(
+        self,
+        reader: asyncio.StreamReader,
+        to: asyncio.StreamWriter,
+        answer_is_lost: asyncio.Event,
+    ) -> None:
+        while data := await reader.read(1 << 20):
+            cut = (
+                self.cut if data[:1] == b"B" else None
+            )  # Bind: the arguments of a prepared statement
+            if cut is not None:
+                self.cut = None
+                self.cuts += 1
+            if cut is Cut.BEFORE:
+                return
+            if cut is Cut.ANSWER:
+                answer_is_lost.set()
+            to.write(data)
+            await to.drain()
+            if cut is Cut.AT_ONCE:
+                return
+
+
+async def _down(
+    reader: asyncio.StreamReader, to: asyncio.StreamWriter, answer_is_lost: asyncio.Event
+) -> None:
+    while data := await reader.read(1 << 20):
+        if answer_is_lost.is_set():
+            return  # after the commit: the server answers when it is durable
+        to.write(data)
+        await to.drain()
+
+
+@contextmanager
+def running_proxy(server_port: int) -> Iterator[Proxy]:
+    """Run a proxy, in an event loop of its own."""
+    proxy = Proxy(server_port)
+    with start_blocking_portal("asyncio") as portal:
+        listening = Event()
+        running = portal.start_task_soon(proxy.run, listening.set)
+        listening.wait()
+        try:
+            yield proxy
+        finally:
+            running.cancel()

