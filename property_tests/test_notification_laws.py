@@ -3,13 +3,18 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nixfleet_notify.delivery.answers import DELIVERED, Answer, Outcome, failed
 from nixfleet_notify.delivery.engine import Save, Send, Wait
+from nixfleet_notify.delivery.needs import OpenNeed
 from nixfleet_notify.delivery.state import Replay, Retry
+from nixfleet_notify.messages.filters import HookFilter
 from nixfleet_notify.messages.message import Message
+from nixfleet_runtime.http.line_types import Severity
+from nixfleet_runtime.http.overview import NeedKind
 from tests.notify.one_hook import FAILURE, HALT, ROUTINE, OneHook, data_of, event_of
 
 ANSWERS = st.sampled_from(
@@ -35,6 +40,7 @@ STEPS = st.lists(
         st.tuples(st.just("drop"), st.integers(1, 12)),
         st.tuples(st.just("lose"), st.just(None)),
         st.tuples(st.just("retry"), st.booleans()),
+        st.tuples(st.just("needs"), st.sets(st.sampled_from("abc"))),
     ),
     min_size=4,
     max_size=30,
@@ -44,8 +50,8 @@ STEPS = st.lists(
 class _World:
     """One hook, and what its receiver and its log saw."""
 
-    def __init__(self, coalesce_seconds: float) -> None:
-        self.hook = OneHook(coalesce_seconds=coalesce_seconds)
+    def __init__(self, coalesce_seconds: float, wants: HookFilter | None = None) -> None:
+        self.hook = OneHook(coalesce_seconds=coalesce_seconds, wants=wants)
         self.hook.answer = self._answer
         self.answers: list[str] = []
         self.bodies: dict[str, str] = {}
@@ -54,6 +60,8 @@ class _World:
             tuple[int, int], bool
         ] = {}  # by log and row: whether it was dropped unread or lost
         self.log = 1
+        self.episodes = 0
+        self.subjects: dict[str, str] = {}  # by the id of a need
 
     def _answer(self, message: Message) -> Answer:
         # What a receiver deduplicates by never stands for something else.
@@ -101,10 +109,43 @@ class _World:
                         self.wanted[log, seq] = False
                 hook.lose_log()
                 self.log += 1
+            case "needs", set():
+                self._list_needs({str(it) for it in what})
             case "retry", bool():
                 hook.engine.requested(Retry(tuple(hook.dead) if what else ()))
             case _:
                 raise AssertionError((kind, what))
+
+    def _list_needs(self, subjects: set[str]) -> None:
+        """Let these needs be open, and no others. What is open is durable before the hook hears of it."""
+        kept = [need for need in self.hook.sight.needs if need.subject in subjects]
+        for subject in sorted(subjects - {need.subject for need in kept}):
+            self.episodes += 1
+            self.subjects[f"need-{self.episodes}"] = subject
+            kept.append(
+                OpenNeed(
+                    f"need-{self.episodes}",
+                    NeedKind.FRESHNESS,
+                    subject,
+                    "Hosts refuse it.",
+                    "Sign it again.",
+                    self.hook.now,
+                )
+            )
+        self.hook.sight = evolve(self.hook.sight, needs=tuple(kept))
+
+    def told_needs(self, subject: str) -> list[str]:
+        """Return the types of the messages about one need, as they were made."""
+        made = dict.fromkeys(
+            [message for _, message in self.hook.attempts]
+            + [letter.message for letter in self.hook.dead.values()]
+        )
+        return [
+            message.type.removeprefix("org.nixfleet.need.")
+            for message in made
+            if message.type.startswith("org.nixfleet.need.")
+            and self.subjects[str(event_of(message)["id"]).removesuffix("-ended")] == subject
+        ]
 
     def _crash(self, when: str) -> None:
         order = self.hook.engine.order(self.hook.now, self.hook.sight)
@@ -186,6 +227,32 @@ def test_messages_about_rows_arrive_in_the_order_of_the_rows(
     ]
     assert order == sorted(order)
     assert all(before[0] < after[0] or before[2] < after[1] for before, after in pairwise(order))
+
+
+@given(STEPS, st.booleans())
+def test_a_need_is_told_once_until_it_ends(
+    steps: list[tuple[str, object]], is_told_of_ends: bool
+) -> None:
+    """In any history; and what is open in the end was told last of all, or is a dead letter."""
+    wants = HookFilter(
+        types=("need.freshness", "need.ended") if is_told_of_ends else ("need.freshness",),
+        severity=Severity.NOTICE,
+    )
+    world = _World(0.0, wants)
+    for kind, what in steps:
+        world.do(kind, what)
+    world.finish()
+
+    are_open = {need.subject for need in world.hook.sight.needs}
+    for subject in "abc":
+        told = world.told_needs(subject)
+        if is_told_of_ends:
+            assert all(before != after for before, after in pairwise(told)), told
+            assert told[-1:] == (["freshness"] if subject in are_open else told and ["ended"])
+        else:
+            assert set(told) <= {"freshness"}
+            assert subject not in are_open or told
+    assert {told.subject for told in world.hook.engine.state.told_needs} == are_open
 
 
 @given(STEPS, st.integers(1, 30))

@@ -27,6 +27,9 @@ from nixfleet_runtime.config.sections import LogConfig, read_log, read_plain_htt
 from nixfleet_runtime.documents.problems import quoted
 
 SILENT_AFTER_SECONDS: Final = 300.0
+POLL_SECONDS: Final = 60.0
+POLL_SECONDS_MAX: Final = 3600.0
+DECIDED_AFTER_SECONDS: Final = 86_400.0
 
 
 @frozen
@@ -61,6 +64,20 @@ class MetricsConfig:
 
 
 @frozen
+class NeedsConfig:
+    """`[needs]`. poll_seconds: how often the overview is read. decided_after_seconds: how old what an operator has
+    decided, a hold or an abort, must be to be told as a need."""
+
+    poll_seconds: float = POLL_SECONDS
+    decided_after_seconds: float = DECIDED_AFTER_SECONDS
+
+    @property
+    def decided_after(self) -> timedelta:
+        """How old a hold or an abort must be to be told."""
+        return timedelta(seconds=self.decided_after_seconds)
+
+
+@frozen
 class NotifyConfig:
     """The complete configuration of a notifier."""
 
@@ -68,6 +85,7 @@ class NotifyConfig:
     files: FilesConfig
     egress: EgressRules
     hooks: Hooks
+    needs: NeedsConfig
     metrics: MetricsConfig
     log: LogConfig
 
@@ -91,6 +109,7 @@ def read_notify_config(root: Section) -> NotifyConfig:
         files=FilesConfig(root.section("files").path("directory", directory_to_fill)),
         egress=egress,
         hooks=read_hooks(root, egress),
+        needs=_needs(root.section("needs")),
         metrics=MetricsConfig(root.section("metrics").optional_path("textfile", file_to_write)),
         log=read_log(root.section("log")),
     )
@@ -108,6 +127,13 @@ def _source(section: Section) -> SourceConfig:
         source=section.text("source", url or "unknown"),
         ca_certificate_file=section.optional_path("ca_certificate_file", readable_file),
         silent_after_seconds=section.seconds("silent_after_seconds", SILENT_AFTER_SECONDS),
+    )
+
+
+def _needs(section: Section) -> NeedsConfig:
+    return NeedsConfig(
+        section.seconds("poll_seconds", POLL_SECONDS, at_most=POLL_SECONDS_MAX),
+        section.seconds("decided_after_seconds", DECIDED_AFTER_SECONDS),
     )
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from nixfleet_notify.config_secrets import read_secret
+from nixfleet_notify.delivery.needs import ENDED, NEED_TYPES, severity_of_type
 from nixfleet_notify.messages.filters import HookFilter
 from nixfleet_notify.messages.signing import EXPECTED, MalformedSecret, secret_of
 from nixfleet_notify.ways.egress import EgressRules
@@ -174,7 +175,8 @@ def _check_secret(section: Section, key: str, secret: Secret) -> None:
 def _filter(section: Section) -> HookFilter:
     types = section.texts("types") or ()
     severity = section.choice("severity", Severity.ROUTINE if types else Severity.ACT)
-    known = {it.value: it for it in LineType}
+    known = {it.value: it.severity for it in LineType}
+    known |= {name: severity_of_type(name) for name in (*NEED_TYPES, ENDED)}
     for name in types:
         if name not in known:
             meant = closest(name, known)
@@ -182,11 +184,11 @@ def _filter(section: Section) -> HookFilter:
                 f", such as {meant}" if meant else ""
             )
             section.refuse("types", "unknown type", expected, quoted(name))
-        elif known[name].severity.rank < severity.rank:
+        elif known[name].rank < severity.rank:
             section.refuse(
                 "severity",
                 f"leaves {name} out",
-                f"{known[name].severity} or less, or other types",
+                f"{known[name]} or less, or other types",
                 str(severity),
             )
     kinds = section.texts("kinds") or ()

@@ -17,9 +17,10 @@ from nixfleet_notify.config_hooks import ExecConfig, HookConfig, WebhookConfig
 from nixfleet_notify.delivery.engine import HookEngine
 from nixfleet_notify.files.stored import NotifierFiles, UnusableFiles
 from nixfleet_notify.metrics import write_metrics
-from nixfleet_notify.service import Hook, Notifier, Way
+from nixfleet_notify.service import Hook, NeedsSource, Notifier, Way
 from nixfleet_notify.ways.egress import EgressRules
 from nixfleet_notify.ways.feed import Feed
+from nixfleet_notify.ways.overview import OverviewReader
 from nixfleet_notify.ways.program import Program
 from nixfleet_notify.ways.webhook import Webhook
 from nixfleet_proto.signing import SigningKey
@@ -105,7 +106,7 @@ async def _notifier(
         tls=tls_context(source.ca_certificate_file),
     ) as client:
         least = min((hook.wants.severity for hook in config.hooks.values()), key=_rank)
-        textfile = config.metrics.textfile
+        textfile, needs = config.metrics.textfile, config.needs
         yield Notifier(
             Feed(client, least),
             files,
@@ -113,6 +114,7 @@ async def _notifier(
             files.sight(),
             clock,
             source.silent_after,
+            needs=NeedsSource(OverviewReader(client), needs.poll_seconds, needs.decided_after),
             write_metrics=None if textfile is None else partial(write_metrics, textfile),
         )
 

@@ -5,6 +5,7 @@ Source: docs/spec/notifications.md, Metrics.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -34,6 +35,17 @@ class _Shown(Collector):
             "when the control plane answered last",
             value=0.0 if sight.heard_at is None else sight.heard_at.timestamp(),
         )
+        yield GaugeMetricFamily(
+            "nixfleet_notify_needs_open",
+            "what needs a person and has no row of its own",
+            value=float(sum(need.absent_since is None for need in sight.needs)),
+        )
+        read_at = notifier.needs_read_at
+        yield GaugeMetricFamily(
+            "nixfleet_notify_needs_read_timestamp_seconds",
+            "when what needs a person was read last; 0: not since the start",
+            value=0.0 if read_at is None else read_at.timestamp(),
+        )
         delivered = CounterMetricFamily(
             "nixfleet_notify_delivered", "messages that were answered with 2xx", labels=("hook",)
         )
@@ -41,6 +53,7 @@ class _Shown(Collector):
             name: GaugeMetricFamily(f"nixfleet_notify_{name}", words, labels=("hook",))
             for name, words in (
                 ("rows_behind", "rows of the log that are not settled"),
+                ("seconds_behind", "how old the oldest is that is to be told and was not"),
                 ("dead_letters", "messages that were given up"),
                 ("failures_in_a_row", "attempts that failed since the last one that did not"),
                 ("disabled", "1 while nothing is sent until an operator retries"),
@@ -51,6 +64,7 @@ class _Shown(Collector):
             delivered.add_metric((name,), state.delivered)
             for gauge, value in (
                 ("rows_behind", behind(state, sight)),
+                ("seconds_behind", _age_seconds(hook.engine.waits_since, notifier.now())),
                 ("dead_letters", hook.engine.dead_count),
                 ("failures_in_a_row", state.failures),
                 ("disabled", int(bool(state.disabled))),
@@ -58,6 +72,10 @@ class _Shown(Collector):
                 gauges[gauge].add_metric((name,), value)
         yield delivered
         yield from gauges.values()
+
+
+def _age_seconds(since: datetime | None, now: datetime) -> float:
+    return 0.0 if since is None else max(0.0, (now - since).total_seconds())
 
 
 def metrics_text(notifier: Notifier) -> bytes:

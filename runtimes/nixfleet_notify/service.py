@@ -7,17 +7,18 @@ Source: docs/spec/notifications.md, Delivery.
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, assert_never
 
 import anyio
 import anyio.to_thread
-from attrs import define, field
+from attrs import define, evolve, field, frozen
 
 from nixfleet_notify.delivery.answers import Answer, Outcome
 from nixfleet_notify.delivery.engine import HookEngine, Load, Read, Save, Send, Wait
+from nixfleet_notify.delivery.needs import OpenNeed, open_needs
 from nixfleet_notify.delivery.sight import Sight, is_other_log, lost, seen, set_back, unheard
 from nixfleet_notify.delivery.state import Request
 from nixfleet_notify.delivery.window import Window
@@ -25,6 +26,7 @@ from nixfleet_notify.files.stored import NotifierFiles, UnusableFiles
 from nixfleet_notify.messages.message import Message
 from nixfleet_notify.ways.feed import FeedSilent, LogShorter
 from nixfleet_runtime.http.listings import FeedPage
+from nixfleet_runtime.http.overview import Overview
 from nixfleet_runtime.kernel.clock import Clock
 
 T = TypeVar("T")
@@ -46,6 +48,21 @@ class ReadsFeed(Protocol):
     async def page(self, after: int, *, wait_seconds: int = 0) -> FeedPage: ...
 
     async def row(self, seq: int) -> FeedPage: ...
+
+
+class ReadsOverview(Protocol):
+    """Reads how the fleet stands; `OverviewReader` does. Raises: FeedSilent."""
+
+    async def overview(self) -> Overview: ...
+
+
+@frozen
+class NeedsSource:
+    """Where needs come from, and how often they are asked for. decided_after: as in `open_needs`."""
+
+    reader: ReadsOverview
+    poll_seconds: float
+    decided_after: timedelta
 
 
 class Way(Protocol):
@@ -77,6 +94,7 @@ class Notifier:
         clock: Clock,
         silent_after: timedelta,
         *,
+        needs: NeedsSource | None = None,
         write_metrics: "Callable[[Notifier], None] | None" = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -86,19 +104,28 @@ class Notifier:
         self._files = files
         self._clock = clock
         self._silent_after = silent_after
+        self.needs_read_at: datetime | None = None
+        self._needs = needs
         self._write_metrics = write_metrics
         self._chance = chance
         self._window = Window()
         self._started_at = self._last_now = clock.now()
         self._saved_sight = sight
+        self._saving_sight = anyio.Lock()
         self._sight_saved_at = clock.now()
         self._queued: set[Path] = set()
+
+    def now(self) -> datetime:
+        """Return the time by our clock."""
+        return self._clock.now()
 
     async def run(self) -> None:
         """Run until it is cancelled; whatever was durable then is gone on with at the next start."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._follow)
             tasks.start_soon(self._take_requests)
+            if self._needs is not None:
+                tasks.start_soon(self._follow_needs, self._needs)
             if self._write_metrics is not None:
                 tasks.start_soon(self._show_metrics)
             for hook in self.hooks.values():
@@ -173,8 +200,40 @@ class Notifier:
         )
         age_seconds = abs((now - self._sight_saved_at).total_seconds())
         if is_news or (sight != before and age_seconds >= SIGHT_SECONDS):
-            await self._durably("what is known of the log", partial(self._files.save_sight, sight))
-            self._saved_sight, self._sight_saved_at = sight, now
+            async with self._saving_sight:
+                latest = self.sight  # What was learned while another save went on is not undone.
+                await self._durably(
+                    "what is known of the log", partial(self._files.save_sight, latest)
+                )
+                self._saved_sight, self._sight_saved_at = latest, now
+
+    async def _follow_needs(self, needs: NeedsSource) -> None:
+        problem = ""
+        while True:
+            try:
+                overview = await needs.reader.overview()
+            except FeedSilent as error:
+                # That the control plane is silent is told by what follows the log.
+                if error.problem != problem:
+                    _log.warning("needs cannot be told: %s", error.problem)
+                problem = error.problem
+            else:
+                problem = ""
+                now = self.needs_read_at = self._clock.now()
+                found = open_needs(self.sight.needs, overview, now, needs.decided_after)
+                if found != self.sight.needs:
+                    await self._know_needs(found)
+            await self._clock.sleep(needs.poll_seconds)
+
+    async def _know_needs(self, needs: tuple[OpenNeed, ...]) -> None:
+        """Let `needs` be open. Durable before a hook is told: after a crash it would be told that they ended."""
+        async with self._saving_sight:
+            sight = evolve(self.sight, needs=needs)
+            await self._durably("what needs a person", partial(self._files.save_sight, sight))
+            # What was learned of the log meanwhile stays.
+            self.sight = evolve(self.sight, needs=needs)
+        for hook in self.hooks.values():
+            hook.changed.set()
 
     # The hooks.
 

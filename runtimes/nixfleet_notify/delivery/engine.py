@@ -13,13 +13,22 @@ from typing import Final, TypeAlias, assert_never
 from attrs import evolve, frozen
 
 from nixfleet_notify.delivery.answers import Answer, Outcome
+from nixfleet_notify.delivery.needs import ENDED, began, ended, severity_of, told_need
 from nixfleet_notify.delivery.notices import answers_again, log_restarted, rows_gone, silent
 from nixfleet_notify.delivery.schedule import ATTEMPTS_MAX, REFUSALS_MAX, WAIT_MAX, retry_at
 from nixfleet_notify.delivery.sight import Sight
 from nixfleet_notify.delivery.state import DeadLetter, HookState, Replay, Request, Retry
 from nixfleet_notify.messages.filters import HookFilter
 from nixfleet_notify.messages.grouping import Group
-from nixfleet_notify.messages.message import Message, Notice, Origin, message_of, notice_message
+from nixfleet_notify.messages.message import (
+    Message,
+    Notice,
+    Origin,
+    message_of,
+    notice_message,
+    time_of,
+)
+from nixfleet_runtime.http.line_types import Severity
 from nixfleet_runtime.http.listings import FeedPage
 
 DEAD_LETTERS_MAX: Final = 1000
@@ -121,6 +130,11 @@ class HookEngine:
         if self._group is not None:
             return Wait(self._closes_at(self._group))
         return Wait()
+
+    @property
+    def waits_since(self) -> datetime | None:
+        """The time of the oldest that is to be told and was not."""
+        return waits_since(self.state, self._group)
 
     # What came of an order.
 
@@ -255,9 +269,37 @@ class HookEngine:
             notice, since = notice_now
             message = notice_message(notice, self._origin)
             self._begin(message, evolve(state, told_silent_since=since))
-        elif state.cursor is None and sight.head is not None:
+        else:
+            self._find_need(now, sight)
+            if self._unsaved is None:
+                self._find_begin(sight)
+
+    def _find_begin(self, sight: Sight) -> None:
+        """Begin at the end of a log of which nothing was told."""
+        if self.state.cursor is None and sight.head is not None:
             self._forget_rows(sight.head)
-            self._keep(evolve(state, cursor=sight.head))
+            self._keep(evolve(self.state, cursor=sight.head))
+
+    def _find_need(self, now: datetime, sight: Sight) -> None:
+        """Begin the message of a need that ended, or of one that began, if the hook is to be told of one."""
+        state = self.state
+        are_open = {need.key for need in sight.needs}
+        were_told = {told.key for told in state.told_needs}
+        over = next((told for told in state.told_needs if told.key not in are_open), None)
+        if over is not None:
+            left = tuple(told for told in state.told_needs if told is not over)
+            after = evolve(state, told_needs=left)
+            if self._wants.wants_need(ENDED, Severity.NOTICE, over.rollout_id):
+                self._begin(notice_message(ended(over, now), self._origin), after)
+            else:
+                self._keep(after)
+            return
+        for need in sight.needs:
+            is_wanted = self._wants.wants_need(need.type, severity_of(need.kind), need.rollout_id)
+            if is_wanted and need.key not in were_told:
+                after = evolve(state, told_needs=(*state.told_needs, told_need(need)))
+                self._begin(notice_message(began(need), self._origin), after)
+                return
 
     def _due_notice(self, sight: Sight, now: datetime) -> tuple[Notice, datetime | None] | None:
         """Return what the hook is to be told of an outage, and of which outage it has been told then."""
@@ -335,6 +377,18 @@ class HookEngine:
     @property
     def _origin(self) -> Origin:
         return Origin(self._source, self._name, self.state.log)
+
+
+def waits_since(state: HookState, group: Group | None) -> datetime | None:
+    """Return the time of the oldest that a hook is to be told and was not; `None`: there is none that is known.
+
+    A hook that is disabled reads nothing: what waits is then not older than what disabled it.
+    """
+    if state.sending is not None and state.again is None:
+        return time_of(state.sending)
+    if group is not None:
+        return group.first_ts
+    return state.problem_at if state.disabled else None
 
 
 def behind(state: HookState, sight: Sight) -> int:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from attrs import evolve, frozen
 
+from nixfleet_notify.delivery.needs import OpenNeed
 from nixfleet_runtime.http.listings import FeedPage
 
 
@@ -36,7 +37,8 @@ class Outage:
 class Sight:
     """What is known of the log. Durable. log: 1, and one more after each lost database. head: its last row.
 
-    head, anchor: `None`: nothing was read yet. outage: the last one that was long enough to be told.
+    head, anchor: `None`: nothing was read yet. outage: the last one that was long enough to be told. needs: that are
+    open.
     """
 
     log: int = 1
@@ -44,6 +46,7 @@ class Sight:
     anchor: Anchor | None = None
     heard_at: datetime | None = None
     outage: Outage | None = None
+    needs: tuple[OpenNeed, ...] = ()
 
     @property
     def is_silent(self) -> bool:
@@ -65,7 +68,7 @@ def seen(sight: Sight, page: FeedPage, now: datetime) -> Sight:
 
 def lost(sight: Sight, now: datetime) -> Sight:
     """Return what is known once the log turned out to be another one: nothing of it yet."""
-    return Sight(sight.log + 1, 0, None, now, _ended(sight.outage, now))
+    return Sight(sight.log + 1, 0, None, now, _ended(sight.outage, now), sight.needs)
 
 
 def is_other_log(sight: Sight, page: FeedPage) -> bool:

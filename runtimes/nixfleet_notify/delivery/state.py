@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from nixfleet_notify.delivery.needs import ToldNeed
 from nixfleet_notify.messages.message import Message
 
 
@@ -18,7 +19,7 @@ class HookState:
     log: of which log the cursor is. sending: what is under way, and `again`: the dead letter that it is, if it is one.
     attempts: of `sending`. failures: of the hook, in a row. due_at: before which nothing is sent. disabled: why
     nothing is sent at all. to_resend: dead letters that are asked for, by id. told_silent_since: of which outage the
-    hook was told, and not yet of its end.
+    hook was told, and not yet of its end. told_needs: the same of needs.
     """
 
     cursor: int | None = None
@@ -35,6 +36,7 @@ class HookState:
     delivered_at: datetime | None = None
     problem: str = ""
     problem_at: datetime | None = None
+    told_needs: tuple[ToldNeed, ...] = ()
 
 
 @frozen

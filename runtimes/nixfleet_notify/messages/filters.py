@@ -29,13 +29,22 @@ class HookFilter:
             rank_of(line) >= self.severity.rank
             and _is_in(line.type, self.types)
             and _is_in(line.kind, self.kinds)
-            and (
-                line.rollout_id is None
-                or (
-                    _is_in(line.rollout_id.partition("@")[0], self.channels)
-                    and _is_in(line.rollout_id, self.rollouts)
-                )
-            )
+            and self._is_of_ours(line.rollout_id)
+        )
+
+    def wants_need(self, need_type: str, severity: Severity, rollout_id: str | None) -> bool:
+        """Return whether the hook is told of a need. It is no line, so a choice of kinds of lines leaves it out."""
+        return (
+            severity.rank >= self.severity.rank
+            and _is_in(need_type, self.types)
+            and not self.kinds
+            and self._is_of_ours(rollout_id)
+        )
+
+    def _is_of_ours(self, rollout_id: str | None) -> bool:
+        return rollout_id is None or (
+            _is_in(rollout_id.partition("@")[0], self.channels)
+            and _is_in(rollout_id, self.rollouts)
         )
 
 

@@ -35,6 +35,11 @@ class Group:
         return self.types.total()
 
     @property
+    def first_ts(self) -> datetime:
+        """When the control plane wrote its first line."""
+        return self._first_ts
+
+    @property
     def lines(self) -> tuple[ListedRow, ...]:
         """Return what is kept of them: those that matter most, the earliest first."""
         kept = [line for _, lines in sorted(self._kept.items(), reverse=True) for line in lines]

@@ -47,6 +47,12 @@ def text_of(message: Message) -> str:
     return text
 
 
+def time_of(message: Message) -> datetime:
+    """Return the time of what a message is about."""
+    text: str = orjson.loads(message.body)["time"]
+    return datetime.fromisoformat(text)
+
+
 @frozen
 class Origin:
     """Whose messages they are. source: names the control plane. log: 1, and one more after each lost database."""

@@ -64,11 +64,13 @@ class SignedClient:
         path: str,
         body: bytes = b"",
         *,
+        etag: str | None = None,
         answer_seconds_max: float = ANSWER_SECONDS_MAX,
         answer_bytes_max: int | None = None,
     ) -> httpx2.Response:
         """Return the complete response. path: percent-encoded, with its query.
 
+        etag: of an answer that is known; if it is still the same, the response is 304.
         answer_seconds_max: for all of it; time-outs of single reads would never end a response that comes byte by byte.
         answer_bytes_max: for its body; `None` for the client's own limit.
         Raises: NoAnswer.
@@ -77,7 +79,7 @@ class SignedClient:
         try:
             with anyio.fail_after(answer_seconds_max):
                 return await self._answer(
-                    method, path, body, answer_bytes_max or self._answer_bytes_max
+                    method, path, body, etag, answer_bytes_max or self._answer_bytes_max
                 )
         except TimeoutError as error:
             problem = f"expected a complete answer within {answer_seconds_max:g} s"
@@ -86,7 +88,9 @@ class SignedClient:
             problem = why_no_response(error, str(self._client.base_url).rstrip("/"))
             raise NoAnswer(request, type(error).__name__, problem) from error
 
-    async def _answer(self, method: str, path: str, body: bytes, bytes_max: int) -> httpx2.Response:
+    async def _answer(
+        self, method: str, path: str, body: bytes, etag: str | None, bytes_max: int
+    ) -> httpx2.Response:
         now = self._clock.now()
         signed = sign_request(self._key, self._key_id, method, path, body, now, new_nonce())
         headers = {
@@ -95,6 +99,7 @@ class SignedClient:
             "Content-Type": "application/json",
             # A compressed body of a few megabytes may have gigabytes.
             "Accept-Encoding": "identity",
+            **({} if etag is None else {"If-None-Match": etag}),
         }
         streaming = self._client.stream(method, path, content=body, headers=headers, timeout=None)
         async with streaming as answer:
