@@ -174,7 +174,12 @@ def test_a_word_that_is_near_no_command_gets_no_guess() -> None:
 
 
 # What writes bytes that are not for people: tokens, canonical JSON, documents, secrets.
-WRITES_BYTES = {"commands/fleet.py", "commands/openapi.py", "commands/token.py"}
+WRITES_BYTES = {
+    "commands/control_plane.py",
+    "commands/fleet.py",
+    "commands/openapi.py",
+    "commands/token.py",
+}
 
 
 def _prints(file: Path) -> Iterator[int]:

@@ -73,6 +73,8 @@ def dashboard() -> None:
     """Print a dashboard for Grafana.
 
     JSON to import, with a panel for each metric of this version.
+
+    Exit codes: 0 success.
     """
     import orjson
 
@@ -87,6 +89,8 @@ def rules() -> None:
     """Print alert rules for Prometheus.
 
     A file for `rule_files`, with what every fleet wants to be told. `promtool check rules` reads it.
+
+    Exit codes: 0 success.
     """
     from nixfleet_control_plane.observability.rules import rules_text
 
