@@ -1,6 +1,7 @@
 """The read port: both implementations answer alike, errors are named, and the service runs under trio too."""
 
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ from nixfleet_control_plane.reading.sqlite_queries import (
     SqliteQueries,
     one_moment,
 )
-from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_control_plane.store.queries import Query, open_for_reading
 from nixfleet_control_plane.store.sqlite_store import SqliteStore, read_log
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
@@ -148,6 +149,29 @@ async def test_a_database_that_is_not_there_cannot_be_read_by_name(tmp_path: Pat
     for ask in QUESTIONS.values():
         with pytest.raises(NotReadable, match="expected a database at"):
             await ask(queries)
+
+
+def test_a_question_that_is_cancelled_is_through_before_its_event_loop_ends(
+    eventful: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread would answer to a loop that is closed."""
+    slow = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) SELECT max(i) FROM n"
+    raised = list[threading.ExceptHookArgs]()
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    before = set(threading.enumerate())
+
+    async def ask() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(SqliteQueries(eventful)._answer, Query(slow, (), list))
+            while set(threading.enumerate()) <= before:
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+
+    anyio.run(ask)
+
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    assert raised == []
 
 
 def test_the_read_port_of_sqlite_refuses_another_event_loop_by_name(eventful: Path) -> None:

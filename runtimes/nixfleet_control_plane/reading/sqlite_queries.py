@@ -151,10 +151,17 @@ class SqliteQueries:
     async def _connected(self) -> AsyncIterator[aiosqlite.Connection]:
         _require_asyncio()
         with _as_not_readable(self._path):
-            async with aiosqlite.Connection(
-                partial(open_for_reading, self._path), iter_chunk_size=1024
-            ) as connection:
+            # Its thread answers to this event loop, so a question that is cancelled is not left before it is through:
+            # the loop may be closed next.
+            with anyio.CancelScope(shield=True):
+                connection = await aiosqlite.Connection(
+                    partial(open_for_reading, self._path), iter_chunk_size=1024
+                )
+            try:
                 yield connection
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await connection.close()
 
     async def _scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return the result of `work`, which reads much: one moment of the database, in a worker thread."""
