@@ -153,14 +153,15 @@ class SqliteQueries:
         with _as_not_readable(self._path):
             # Its thread answers to this event loop, so a question that is cancelled is not left before it is through:
             # the loop may be closed next.
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True) as scope:
                 connection = await aiosqlite.Connection(
                     partial(open_for_reading, self._path), iter_chunk_size=1024
                 )
-            try:
-                yield connection
-            finally:
-                with anyio.CancelScope(shield=True):
+                try:
+                    scope.shield = False
+                    yield connection
+                finally:
+                    scope.shield = True
                     await connection.close()
 
     async def _scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
