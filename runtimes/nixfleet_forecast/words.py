@@ -104,9 +104,12 @@ def span_words(span: Span | None, runs: int) -> str:
         return f"in {span.runs} of {runs} runs only"
     if span.p90 is None:
         return f"from {span.p10:{_AT}}, half of the runs by {span.p50:{_AT}}, {runs - span.runs} of {runs} not at all"
-    if span.p10 == span.p90:
-        return f"{span.p10:{_AT}}"
-    return f"between {span.p10:{_AT}} and {span.p90:{_AT}}, half of the runs by {span.p50:{_AT}}"
+    early, late = f"{span.p10:{_AT}}", f"{span.p90:{_AT}}"
+    return (
+        early
+        if early == late
+        else f"between {early} and {late}, half of the runs by {span.p50:{_AT}}"
+    )
 
 
 def _slow(slow: SlowHost, at: datetime) -> str:

@@ -572,7 +572,9 @@ async def test_the_overview_says_how_it_stands_and_what_to_do(desk: OperatorCons
     assert of_channel[0] == value["rollouts"][0]["headline"]
     assert of_channel[0].startswith("stable@r1 is held: 0 of 3 hosts have converged")
     assert "`nixfleet operator release stable --of alice`" in whole
-    assert "wave 1, waits for wave 0: 2 Pending" in whole
+    assert "wave 1, waits for wave 0: 2 Pending; 0 failed of 0 allowed; soak" in whole
+    assert ". since" not in whole
+    assert ".," not in whole
     refused = await desk.run("overview", "stabel@r1")
     assert (refused.exit_code, "stable@r1" in refused.stderr) == (1, True)
 

@@ -10,6 +10,7 @@ from attrs import evolve
 
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_cli.shared.other_policies import Revision
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_forecast.backtest.backtest import BackTest, RolloutCourse
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_proto.ids import RolloutId
@@ -192,3 +193,15 @@ def test_an_outage_keeps_its_place_by_the_wall_clock(tmp_path: Path) -> None:
 
     assert soon.ended_at is not None
     assert back_at < soon.ended_at < back_at + timedelta(minutes=10)
+
+
+def test_a_log_without_a_row_has_nothing_to_play(tmp_path: Path, nixfleet: Invoke) -> None:
+    """A control plane that was started and never had a release."""
+    database = tmp_path / "control-plane.db"
+    SqliteStore(database).close()
+
+    shown = nixfleet("log", "backtest", database, "--policy", declaration(tmp_path), "--json")
+
+    (value,) = require_json("log backtest", shown)
+    assert isinstance(value["policies"], list)
+    assert [it["rollouts"] for it in value["policies"]] == [[], []]

@@ -10,14 +10,14 @@ from attrs import evolve
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_forecast.durations import OBSERVATIONS_MIN
 from nixfleet_forecast.forecast import RUNS, RUNS_MIN, runs_for, span_of
-from nixfleet_forecast.words import forecast_lines, headline
+from nixfleet_forecast.words import forecast_lines, headline, span_words
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_proto.fleet import RolloutPolicy, Selector
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Tolerance
 from nixfleet_proto.steering.calendar import CalendarEntry, CalendarKind
 from nixfleet_proto.steering.guards import Approvals, WaveGuards
-from nixfleet_runtime.http.forecasts import FORECAST, Forecast, RolloutForecast
+from nixfleet_runtime.http.forecasts import FORECAST, Forecast, RolloutForecast, Span
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.scratch import scratch_directory
@@ -277,3 +277,12 @@ def test_large_fleets_are_run_less_often() -> None:
     assert runs_for(60) == RUNS
     assert runs_for(100_000) == RUNS_MIN
     assert runs_for(0) == RUNS
+
+
+def test_a_range_within_one_minute_is_shown_as_that_minute() -> None:
+    """Times are shown to the minute: a range from 12:00 to 12:00 says nothing."""
+    noon = datetime(2026, 5, 16, 12, tzinfo=UTC)
+    early, late = noon + timedelta(seconds=2), noon + timedelta(seconds=59)
+    assert span_words(Span(60, early, early, late), 60) == "2026-05-16 12:00Z"
+    later = span_words(Span(60, early, early, late + timedelta(seconds=1)), 60)
+    assert later.startswith("between 2026-05-16 12:00Z and 2026-05-16 12:01Z")

@@ -87,6 +87,7 @@ def test_a_declaration_is_planned_by_a_ref(
     )
 
     assert shown.exit_code == 0, shown.output
+    assert shown.output.count("at worst") == 1
     assert "stable@r3: at worst" in shown.output
     assert "wave 1 (9 hosts): begins between" in shown.output
 

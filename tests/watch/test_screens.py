@@ -44,7 +44,7 @@ def test_a_pipe_gets_whole_lines_of_the_log_and_no_routine() -> None:
 
 def test_a_pipe_is_told_once_that_there_is_no_rollout() -> None:
     assert printed(Look(overview(), 7), Look(overview(), 8)) == [
-        "No such rollout now. It is shown once it is opened."
+        "There is no rollout to show. One is shown once it is opened."
     ]
 
 

@@ -31,7 +31,7 @@ from nixfleet_state_machine.host.state import HostState
 
 _LISTED_MAX: Final = 4
 """So many needs, reasons to wait and coming times are listed; then how many more there are."""
-NO_ROLLOUT: Final = "No such rollout now. It is shown once it is opened."
+NO_ROLLOUT: Final = "There is no rollout to show. One is shown once it is opened."
 _BAR_WIDTH: Final = 30
 _COURSES: Final = {
     Course.GOING_WELL: "bold green",

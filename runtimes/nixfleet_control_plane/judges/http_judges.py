@@ -81,7 +81,7 @@ async def _asked(config: JudgeConfig, url: str, parameters: Mapping[str, str]) -
     except TimeoutError:
         raise _NoAnswer(f"expected an answer within {config.timeout_seconds:g} s") from None
     except httpx2.HTTPError as error:
-        raise _NoAnswer(shown(why_no_response(error, url))) from error
+        raise _NoAnswer(shown(why_no_response(error, url, "the judge"))) from error
     except (OSError, UnicodeError) as error:
         raise _NoAnswer(shown(error)) from error
 

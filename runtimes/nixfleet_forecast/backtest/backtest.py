@@ -190,6 +190,8 @@ class Play:
 
     def run(self, beyond: timedelta = _AFTER) -> BackTest:
         """Return how the rollouts went. beyond: how long after the last row of the log is looked."""
+        if not self._recording.happened:
+            return BackTest((), 0, ())
         ahead, hosts = self._ahead, self._hosts
         hosts.start()
         begin = ahead.on_queued

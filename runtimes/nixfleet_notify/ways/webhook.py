@@ -47,7 +47,7 @@ class Webhook:
         except TimeoutError:
             return failed(f"expected an answer within {self.timeout_seconds:g} s")
         except httpx2.HTTPError as error:
-            return failed(visible(why_no_response(error, _place(self.url))))
+            return failed(visible(why_no_response(error, _place(self.url), "the receiver")))
         except (EgressRefused, MalformedSecret) as error:
             return failed(visible(str(error)))
         except (OSError, UnicodeError, httpx2.InvalidURL) as error:
@@ -95,6 +95,6 @@ class Webhook:
 
 
 def _place(url: str) -> str:
-    """Return scheme and host of a URL: its path and query may be secret."""
+    """Return scheme, host and port of a URL: its path, its query and its user may be secret."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

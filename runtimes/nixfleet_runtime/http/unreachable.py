@@ -7,15 +7,17 @@ from collections.abc import Iterator
 import httpx2
 
 
-def why_no_response(error: httpx2.HTTPError, base_url: str) -> str:
-    """Return what could not be reached, the cause, and what to do about it."""
-    cause, todo = _cause(error)
+def why_no_response(
+    error: httpx2.HTTPError, base_url: str, server: str = "the control plane"
+) -> str:
+    """Return what could not be reached, the cause, and what to do about it. server: who should answer at `base_url`."""
+    cause, todo = _cause(error, server)
     match error:
         case httpx2.ConnectError() | httpx2.ConnectTimeout():
             return f"cannot connect to {base_url}: {cause}; {todo}"
         case httpx2.RemoteProtocolError():
             return (
-                f"{base_url} closed the connection without a whole HTTP answer: {error}; check that the control plane "
+                f"{base_url} closed the connection without a whole HTTP answer: {error}; check that {server} "
                 "listens there, and whether it is http:// or https://"
             )
         case httpx2.NetworkError():
@@ -24,7 +26,7 @@ def why_no_response(error: httpx2.HTTPError, base_url: str) -> str:
             return f"no answer from {base_url}: {str(error) or type(error).__name__}; {todo}"
 
 
-def _cause(error: BaseException) -> tuple[str, str]:
+def _cause(error: BaseException, server: str) -> tuple[str, str]:
     """Return the operating system's or TLS's words for what failed, and what to do."""
     for each in _chain(error):
         match each:
@@ -43,7 +45,7 @@ def _cause(error: BaseException) -> tuple[str, str]:
             case ConnectionRefusedError():
                 return (
                     "nothing listens there (connection refused)",
-                    "check that the control plane runs, and the port",
+                    f"check that {server} runs, and the port",
                 )
             case OSError(strerror=str() as words):
                 return words, "check the address and the network"

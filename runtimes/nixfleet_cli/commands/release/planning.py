@@ -85,7 +85,7 @@ def plan_release(
     output.show(
         {**value, "blastRadius": {it: blast_radius_value(radius) for it, radius in radii.items()}},
         [
-            *(f"{rollout_id}: at worst {radius}" for rollout_id, radius in radii.items()),
+            *(f"{rollout_id}: {radius}" for rollout_id, radius in radii.items()),
             "",
             *forecast_lines(forecast),
         ],

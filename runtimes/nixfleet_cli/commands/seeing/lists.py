@@ -48,7 +48,7 @@ def refused(session: Session) -> None:
     "one object an enrollment, with hostname, standing, fingerprint, since, until, reason, count and lastHeardAt"
 )
 def enrollments(session: Session) -> None:
-    """List who is in, who is revoked, who is awaited and who knocks.
+    """List who is in, revoked, awaited, or knocks.
 
     A host that asked to enroll and was refused knocks: only those with a token that the organisation signed are
     listed, since the control plane started.

@@ -75,7 +75,7 @@ def _wave(wave: OverviewWave) -> str:
     name = "in no wave" if wave.wave is None else f"wave {wave.wave}"
     states = ", ".join(f"{count:,} {state}" for state, count in wave.states.items() if count)
     others = "".join(f", {count:,} {standing}" for standing, count in wave.standings.items())
-    failed = f"{wave.failed:,} of {wave.allowed:,} that may failed"
+    failed = f"{wave.failed:,} failed of {wave.allowed:,} allowed"
     soak = f"soak {wave.soak_seconds // 60} min"
     return f"{name}, {wave.text}: {states or 'nobody counts'}{others}; {failed}; {soak}"
 
@@ -86,7 +86,8 @@ def _needs(heading: str, needs: tuple[Need, ...]) -> Iterator[str]:
     yield heading
     indent = " " * (len(heading) - len(heading.lstrip()) + 2)
     for need in needs:
-        yield f"{indent}{need.text}{_between(need.since, need.until)}"
+        between = _between(need.since, need.until)
+        yield f"{indent}{need.text.removesuffix('.')}{between}."
         who = f" ({' or '.join(need.who)})" if need.who else ""
         command = "" if need.command is None else f" `nixfleet operator {need.command}`"
         yield f"{indent}  {need.answer}{who}{command}"
