@@ -221,6 +221,19 @@ def test_a_second_wave_of_the_rest_is_refused(problems: Problems, shop: str) -> 
     assert told(problems(text)) == [("policies.canary-first.waves[2].rest", "another one")]
 
 
+@pytest.mark.parametrize("index", [1, 2], ids=["before the rest", "after the rest"])
+def test_a_wave_that_selects_no_hosts_is_no_second_wave_of_the_rest(
+    problems: Problems, shop: str, index: int
+) -> None:
+    """What it lacks is the one mistake, on either side of the wave of the rest."""
+    canaries, rest = shop.rsplit("[[policies.canary-first.waves]]\n", 1)
+    waves = [rest]
+    waves.insert(index - 1, "soak_minutes = 1\n")
+    text = "[[policies.canary-first.waves]]\n".join([canaries, *waves])
+
+    assert told(problems(text)) == [(f"policies.canary-first.waves[{index}]", "neither")]
+
+
 def test_a_selector_without_parts_is_refused(problems: Problems, shop: str) -> None:
     """A selector that means nobody is never what was meant."""
     text = shop + "[[budgets]]\nselector = {}\nmax_in_flight = 1"

@@ -19,10 +19,12 @@ from nixfleet_state_machine.scopes.expression import meant
 def rests(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
     """Refuse a second wave of the rest, which would be empty."""
     for name, policy in fleet.policies.items():
-        found = [index for index, wave in enumerate(policy.waves) if wave.is_rest]
-        for index in found[1:]:
-            path = at(wave_path(name, index), "rest")
-            yield Problem(path, "no hosts are left for it", "one wave of the rest", "another one")
+        paths = [wave_path(name, index) for index, wave in enumerate(policy.waves) if wave.is_rest]
+        # A wave that says nothing of its hosts is reported as that, and is not meant as the rest.
+        for path in [path for path in paths if path not in broken][1:]:
+            yield Problem(
+                at(path, "rest"), "no hosts are left for it", "one wave of the rest", "another one"
+            )
 
 
 def staging(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
