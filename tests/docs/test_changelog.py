@@ -1,10 +1,11 @@
-"""CHANGELOG.md has each entry once: merges of branches that all add lines leave copies."""
+"""CHANGELOG.md and the glossary have each entry once: merges of branches that all add lines leave copies."""
 
 import re
 from collections import Counter
 from pathlib import Path
 
 CHANGELOG = (Path(__file__).parents[2] / "CHANGELOG.md").read_text("utf-8")
+GLOSSARY = (Path(__file__).parents[2] / "docs" / "glossary.md").read_text("utf-8")
 UNRELEASED = CHANGELOG.split("## Unreleased\n")[1].split("\n## ")[0]
 
 
@@ -29,3 +30,11 @@ def test_no_entry_begins_as_another_does() -> None:
 
     assert len(entries) > 30
     assert repeated(entries) == []
+
+
+def test_the_glossary_explains_each_word_once() -> None:
+    """No two entries are about the same word."""
+    words = re.findall(r"^- \*\*(.+?)\*\*:", GLOSSARY, re.MULTILINE)
+
+    assert len(words) > 100
+    assert repeated(words) == []
