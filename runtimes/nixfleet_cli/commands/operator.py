@@ -111,7 +111,8 @@ _scope = click.argument("scope", metavar="SCOPE", callback=_parsed_scope)
 def pause(session: Session, scope: HoldScope, reason: str) -> None:
     """Pause dispatches to SCOPE.
 
-    SCOPE is a channel, or a rollout (CHANNEL@REF). Hosts that have begun to switch are not stopped.
+    SCOPE is a channel, a rollout (CHANNEL@REF), a wave (wave:N:CHANNEL@REF), a host (host:NAME) or fleet:all. Hosts
+    that have begun to switch are not stopped.
     """
     _command_scope(session, "pause", scope, reason, f"{scope} is paused")
 
@@ -123,7 +124,7 @@ def pause(session: Session, scope: HoldScope, reason: str) -> None:
 def resume(session: Session, scope: HoldScope, reason: str) -> None:
     """Resume dispatches to SCOPE.
 
-    SCOPE is a channel, or a rollout (CHANNEL@REF).
+    SCOPE is as for `pause`. A host that contradicted itself goes on as well.
     """
     _command_scope(session, "resume", scope, reason, f"{scope} is resumed")
 

@@ -101,7 +101,7 @@ def enrollments(
     refused: Iterable[RefusedEnrollment],
     heard: Callable[[str], datetime | None],
 ) -> Iterator[Item[ListedEnrollment]]:
-    """Yield who is in, who is revoked, who is awaited and who knocks.
+    """Yield hosts that are enrolled or revoked, tokens that are not used, and enrollments that were refused.
 
     awaited: the tokens that are not used. heard: when a host was heard of last.
     """

@@ -46,12 +46,12 @@ RECORDED = "recorded"
 def backtest_log(output: Output, store: StoreConfig, policies: tuple[Path, ...]) -> None:
     """Show what other policies would have done.
 
-    The control plane's own engine is told again what came from outside: releases, what hosts reported, commands and
-    statements. Under the recorded policy it ends when it did. With --policy, a declaration (TOML), its waves, budgets,
-    tolerances, deadlines, guards, calendar and edges take the place of the recorded ones, for the same hosts and
-    closures. Shows, for each policy beside the recorded one, how many hosts failed, for how many hours rollouts were
-    under way, and how many hosts at once; and what is assumed. Nothing is written. DB is the database of a control
-    plane.
+    The control plane's own engine gets again, from the log, what came from outside: releases, what hosts reported,
+    commands and statements. Under the recorded policy it ends when it did. With --policy, a declaration (TOML), its
+    waves, budgets, tolerances, deadlines, guards, calendar and edges take the place of the recorded ones, for the same
+    hosts and closures. Shows, for each policy beside the recorded one, how many hosts failed, for how many hours
+    rollouts were under way, and how many hosts at once; and what is assumed. Nothing is written. DB is the database of
+    a control plane.
 
     Exit codes: 0 success; 1 a row is damaged, or a declaration has problems or is of another fleet; 2 DB cannot be
     read.

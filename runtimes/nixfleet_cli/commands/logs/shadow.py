@@ -51,8 +51,8 @@ def shadow_log(
 
     Reads the log of a running control plane and, whenever it has grown, says where the rollouts would stand under the
     policy in FILE, a declaration: the wave and the state, the hosts that would have begun, and those that would not.
-    Each difference is told when it begins and when it ends. It is a back-test up to now, with the same assumptions;
-    nothing is written, and the control plane is not slowed down. DB is the database of a control plane.
+    Each difference is printed once when it begins and once when it ends. It is a back-test up to now, with the same
+    assumptions; nothing is written, and the control plane is not slowed down. DB is the database of a control plane.
 
     Exit codes: 0 success; 1 a row is damaged, or FILE has problems or is of another fleet; 2 DB cannot be read.
     """
@@ -78,14 +78,14 @@ def shadow_log(
 
 
 class _Shadow:
-    """What was read of a log, and the differences that were told."""
+    """What was read of a log, and the differences that were printed."""
 
     def __init__(self, store: StoreConfig, file: Path) -> None:
         self._store = store
         self._file = file
         self._recording: Recording | None = None
         self._start: LogStart | None = None
-        self._told: dict[Difference, None] = {}
+        self._printed: dict[Difference, None] = {}
 
     @property
     def head_seq(self) -> int:
@@ -108,9 +108,9 @@ class _Shadow:
         require_same_fleet(revision)
         recorded = self._played(self._recording, self._start, lambda taken: taken)
         found = dict.fromkeys(differences(recorded, other))
-        yield from ((it, True) for it in found if it not in self._told)
-        yield from ((it, False) for it in self._told if it not in found)
-        self._told = found
+        yield from ((it, True) for it in found if it not in self._printed)
+        yield from ((it, False) for it in self._printed if it not in found)
+        self._printed = found
 
     def _played(self, recording: Recording, start: LogStart, revise: Revise) -> BackTest:
         state = Replay(start).state

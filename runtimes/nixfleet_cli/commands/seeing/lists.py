@@ -48,10 +48,10 @@ def refused(session: Session) -> None:
     "one object an enrollment, with hostname, standing, fingerprint, since, until, reason, count and lastHeardAt"
 )
 def enrollments(session: Session) -> None:
-    """List who is in, revoked, awaited, or knocks.
+    """List hosts by enrollment: enrolled, awaited, revoked, refused.
 
-    A host that asked to enroll and was refused knocks: only those with a token that the organisation signed are
-    listed, since the control plane started.
+    Also those that the fleet declares with a key. A refused host is `knocking`: only those with a token that the
+    organisation signed are listed, since the control plane started.
     """
     header = ("host", "standing", "since", "until", "last heard", "times", "key", "reason")
     session.list(

@@ -62,7 +62,7 @@ class FleetRoutes:
         return _shown(REFUSAL_PAGE, RefusalPage(items, _next(after)))
 
     async def enrollments(self, request: Request) -> Response:
-        """Who is in, who is revoked, who is awaited and who knocks, by host."""
+        """Hosts that are enrolled or revoked, unused tokens and refused enrollments, by host."""
         await self.authenticator.operator(request, OperatorRole.READ)
         found = enrollments(
             self.service.ring(),
