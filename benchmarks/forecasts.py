@@ -1,4 +1,4 @@
-"""forecasts: a fleet of 60 hosts run forward 60 times, and a log of 100,000 facts told again under its policy.
+"""forecasts: a fleet of 60 hosts run forward 60 times, and a log of 100,000 facts played again under its policy.
 
 The seconds are those of the processor: both are computed by a process of their own, at a low priority.
 """

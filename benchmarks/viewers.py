@@ -49,7 +49,7 @@ def figures(scale: Scale) -> Iterator[Figure]:
     runs = [_run(viewers, seconds) for _ in range(scale.rounds)]
     alone, added = zip(*runs, strict=True)
     name = f"{EVENTS_A_SECOND} durable events a second"
-    yield Figure("viewers", f"{name}, nobody reads", "% of a core", alone)
+    yield Figure("viewers", f"{name}, without readers", "% of a core", alone)
     yield Figure(
         "viewers",
         f"{name}, what {viewers} readers add",

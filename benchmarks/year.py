@@ -84,7 +84,7 @@ def _bytes_of(path: Path) -> int:
 
 
 class _Fleet:
-    """Hosts of which each day is like the one before, but for a release on the first day of each week."""
+    """Hosts that do the same every day, except on the first day of each week, when there is a release."""
 
     def __init__(self, store: SqliteStore, hosts: tuple[str, ...]) -> None:
         self.now = BEGIN
