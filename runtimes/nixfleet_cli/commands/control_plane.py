@@ -88,7 +88,7 @@ def dashboard() -> None:
 def rules() -> None:
     """Print alert rules for Prometheus.
 
-    A file for `rule_files`, with what every fleet wants to be told. `promtool check rules` reads it.
+    A file for `rule_files`, with the alerts that every fleet needs. `promtool check rules` reads it.
 
     Exit codes: 0 success.
     """
