@@ -12,13 +12,13 @@ from nixfleet_proto.codec import format_time
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release.publish.save import save_release
-from nixfleet_runtime.http.forecasts import FORECAST
+from nixfleet_runtime.http.forecasts import FORECAST, Span
 from nixfleet_runtime.releases.directory import Release
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.cli.conftest import Invoke, nixfleet
 from tests.engines.releases import Layout
 from tests.engines.scratch import scratch_directory
-from tests.forecast.fleets import TWO_WAVES, SlowFleet, lived
+from tests.forecast.fleets import TEN, TWO_WAVES, SlowFleet, lived
 
 __all__ = ["nixfleet"]
 
@@ -58,7 +58,9 @@ def test_a_release_ends_within_the_range_that_was_planned(
     forecast = FORECAST.of_json(value)
     (rollout,) = forecast.rollouts
     assert rollout.rollout_id == "stable@r3"
-    assert rollout.waves[0].began_at == fleet.now
+    first = rollout.waves[0]
+    assert first.began_at is None
+    assert first.begins == Span(forecast.runs, fleet.now, fleet.now, fleet.now)
     assert rollout.done.p10 is not None
     assert rollout.done.p90 is not None
     assert fleet.database.stat().st_size == head
@@ -89,7 +91,34 @@ def test_a_declaration_is_planned_by_a_ref(
     assert shown.exit_code == 0, shown.output
     assert shown.output.count("at worst") == 1
     assert "stable@r3: at worst" in shown.output
+    assert f"wave 0 (1 host): begins {fleet.now:%Y-%m-%d %H:%MZ}, ends between" in shown.output
     assert "wave 1 (9 hosts): begins between" in shown.output
+
+
+def test_a_first_release_is_planned_without_ranges(tmp_path: Path, nixfleet: Invoke) -> None:
+    """Nothing was observed, but what begins at once is known, and it has not begun."""
+    with scratch_directory() as directory, closing(lived(directory, releases=0)) as fleet:
+        made = _made(fleet, "r1", tmp_path / "r1")
+        now = f"{fleet.now:%Y-%m-%d %H:%MZ}"
+
+        shown = nixfleet("release", "plan", made, fleet.database, "--at", format_time(fleet.now))
+
+    assert shown.exit_code == 0, shown.output
+    assert "when it ends is not known" in shown.output
+    assert f"wave 0 (3 hosts): begins {now}, ends not in sight" in shown.output
+
+
+def test_a_host_of_a_plan_was_not_dispatched(
+    fleet: SlowFleet, tmp_path: Path, nixfleet: Invoke
+) -> None:
+    """The last one of the first wave is named as what it is: nothing was published."""
+    canary = evolve(TWO_WAVES, waves=(TEN[:1], TEN[1:]))
+    directory = _made(fleet, "r3", tmp_path / "r3", canary)
+
+    shown = nixfleet("release", "plan", directory, fleet.database, "--at", format_time(fleet.now))
+
+    assert shown.exit_code == 0, shown.output
+    assert f"{TEN[0]}: it is Pending; converges" in shown.output
 
 
 def test_a_release_that_is_published_is_not_planned(
