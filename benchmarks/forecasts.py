@@ -18,7 +18,6 @@ from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_forecast.backtest.backtest import Play
 from nixfleet_forecast.backtest.recording import Recording
 from nixfleet_forecast.course import PastCourses
-from nixfleet_forecast.durations import Durations
 from nixfleet_forecast.forecast import RUNS, Subject, forecast
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_runtime.process import garbage
@@ -71,7 +70,7 @@ def _subject(directory: Path, hosts: int, facts: int) -> Subject:
 
 
 def _recorded(database: Path) -> Recording:
-    recording = Recording(Replay(), Durations())
+    recording = Recording(Replay())
     with closing(open_for_reading(database)) as connection:
         for row in read_log(connection):
             recording.take(row)
@@ -80,5 +79,5 @@ def _recorded(database: Path) -> Recording:
 
 def _backtest(database: Path) -> None:
     recording = _recorded(database)
-    played = Play(recording, recording.durations, Replay().state, FrozenMap()).run()
+    played = Play(recording, Replay().state, FrozenMap()).run()
     assert all(it.ended_at == recording.ended.get(it.rollout_id) for it in played.rollouts)

@@ -6,13 +6,16 @@ undo log.
 Source: docs/spec/forecast.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final, TypeAlias
 
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.engine.entry_handlers import take_artefact
+from nixfleet_control_plane.engine.rollout_course import amend
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.inputs import (
     Action,
@@ -22,6 +25,7 @@ from nixfleet_control_plane.messages.inputs import (
     Reply,
     WakeHost,
 )
+from nixfleet_control_plane.messages.log_entry import ArtefactTaken
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import Dispatch
@@ -91,6 +95,15 @@ class Ahead:
             else:
                 self.now, _, _, act = heappop(self._agenda)
                 act()
+
+    def publish(self, artefacts: Iterable[ArtefactTaken]) -> None:
+        """Put artefacts in force now, each fleet before its manifests; their signatures are not looked at."""
+        for entry in artefacts:
+            is_known = entry.rollout_id is not None and entry.rollout_id in self.state.manifests
+            take_artefact(self.state, CommitBuilder(), entry, self.now)
+            if is_known and entry.rollout_id is not None:
+                amend(self.state, CommitBuilder(), entry.rollout_id, self.now)
+        self.plan()
 
     def plan(self) -> None:
         """Have the planner look at what was changed by other means than `tell`."""

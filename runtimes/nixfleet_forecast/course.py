@@ -15,7 +15,7 @@ from nixfleet_control_plane.history.follower import AppliedEntry
 from nixfleet_control_plane.messages.log_entry import Planned, RolloutMoved
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
-from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch
+from nixfleet_state_machine.planner.action import QueueDispatch
 from nixfleet_state_machine.rollout.event import subject_of
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 
@@ -35,7 +35,6 @@ class Course:
     converged: dict[str, datetime] = Factory(dict[str, datetime])
     most: datetime | None = None
     ended_at: datetime | None = None
-    opened_at: datetime | None = None
 
     def note_record(
         self, before: RolloutRecord, after: RolloutRecord, at: datetime, last_wave: int
@@ -67,9 +66,7 @@ class PastCourses:
     def take(self, applied: AppliedEntry, state: State) -> None:
         """Learn from a line of the log, which was just applied to `state`."""
         entry, at = applied.logged.entry, applied.logged.at
-        if isinstance(entry, Planned) and isinstance(entry.action, OpenRollout):
-            self.of(entry.action.rollout_id).opened_at = at
-        elif isinstance(entry, Planned) and isinstance(entry.action, QueueDispatch):
+        if isinstance(entry, Planned) and isinstance(entry.action, QueueDispatch):
             begin_wave(
                 self.of(entry.action.rollout_id),
                 state,

@@ -8,9 +8,6 @@ from datetime import datetime
 
 from attrs import evolve
 
-from nixfleet_control_plane.engine.commit_builder import CommitBuilder
-from nixfleet_control_plane.engine.entry_handlers import take_artefact
-from nixfleet_control_plane.engine.rollout_course import amend
 from nixfleet_control_plane.messages.log_entry import ArtefactTaken
 from nixfleet_forecast.ahead import Ahead
 from nixfleet_forecast.course import Course, PastCourses, begin_wave
@@ -37,12 +34,7 @@ def planned(
         begin_wave(at_once.of(rollout_id), state, rollout_id, dispatch.hostname, now)
 
     ahead.on_queued = queued
-    for entry in release:
-        is_known = entry.rollout_id is not None and entry.rollout_id in state.manifests
-        take_artefact(state, CommitBuilder(), entry, now)
-        if is_known and entry.rollout_id is not None:
-            amend(state, CommitBuilder(), entry.rollout_id, now)
-    ahead.plan()
+    ahead.publish(release)
     state.undo.settle()
     found = forecast(subject, now, seed=seed)
     rollouts = (_begun(it, at_once.of(it.rollout_id), found.runs) for it in found.rollouts)

@@ -13,7 +13,6 @@ from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_forecast.backtest.backtest import BackTest, Play, Revise
 from nixfleet_forecast.backtest.recording import Recording
 from nixfleet_forecast.course import GOING
-from nixfleet_forecast.durations import Durations
 from nixfleet_runtime.kernel.zones import SystemZones
 from nixfleet_state_machine.rollout.event import subject_of
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -26,11 +25,11 @@ def played(database: Path, revise: Revise = lambda taken: taken) -> BackTest:
     with closing(open_for_reading(database)) as connection:
         rows = tuple(read_log(connection))
         start = log_start(connection)
-    recording = Recording(Replay(start), Durations())
+    recording = Recording(Replay(start))
     for row in rows:
         recording.take(row)
     state = Replay(start).state
-    return Play(recording, recording.durations, state, SystemZones(), revise).run()
+    return Play(recording, state, SystemZones(), revise).run()
 
 
 def recorded_ends(database: Path) -> Ends:

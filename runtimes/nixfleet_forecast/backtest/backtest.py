@@ -17,9 +17,8 @@ from nixfleet_control_plane.engine.entry_handlers import (
     enroll,
     fork,
     move_rollout,
-    take_artefact,
 )
-from nixfleet_control_plane.engine.rollout_course import advance, amend, count_verdict, heard
+from nixfleet_control_plane.engine.rollout_course import advance, count_verdict, heard
 from nixfleet_control_plane.engine.state import HostKey, State
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
@@ -59,7 +58,6 @@ from nixfleet_forecast.backtest.recording import (
 )
 from nixfleet_forecast.course import GOING
 from nixfleet_forecast.draws import MedianDraws
-from nixfleet_forecast.durations import Durations
 from nixfleet_forecast.forecast import waits_of
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.codec.warrant import decode_signed_warrant
@@ -126,7 +124,6 @@ class _Ahead(Ahead):
         super().__init__(state, zones, now)
         self._recording = recording
         self._is_recorded = False
-        self.on_commit = lambda _commit, _tick: None
 
     def _next_edge(self) -> datetime | None:
         view = self.state.view
@@ -162,7 +159,6 @@ class Play:
     def __init__(
         self,
         recording: Recording,
-        durations: Durations,
         state: State,
         zones: Zones,
         revise: Revise = lambda taken: taken,
@@ -182,8 +178,7 @@ class Play:
         self._hosts = PlayedHosts(
             ahead,
             recording,
-            durations,
-            MedianDraws(durations),
+            MedianDraws(recording.durations),
             self._policy_of,
             self._recorded_policy_of,
         )
@@ -219,7 +214,7 @@ class Play:
         what = happened.what
         match what:
             case Artefacts():
-                self._publish(what.taken)
+                self._ahead.publish(self._revise(what.taken))
             case Heard():
                 self._hear(what.event)
             case Verdicts():
@@ -255,15 +250,6 @@ class Play:
                 self._command(what)
             case _:
                 assert_never(what)
-
-    def _publish(self, taken: tuple[ArtefactTaken, ...]) -> None:
-        state, now = self._state, self._ahead.now
-        for entry in self._revise(taken):
-            is_known = entry.rollout_id is not None and entry.rollout_id in state.manifests
-            take_artefact(state, CommitBuilder(), entry, now)
-            if is_known and entry.rollout_id is not None:
-                amend(state, CommitBuilder(), entry.rollout_id, now)
-        self._ahead.plan()
 
     def _hear(self, event: StandingChanged | HostDrifted | DriftEnded) -> None:
         state, now = self._state, self._ahead.now

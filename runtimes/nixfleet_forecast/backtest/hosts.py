@@ -21,7 +21,6 @@ from nixfleet_control_plane.messages.inputs import HostEvents, Signed
 from nixfleet_forecast.ahead import Ahead
 from nixfleet_forecast.backtest.recording import Played, Recording, Request
 from nixfleet_forecast.draws import Drawn
-from nixfleet_forecast.durations import Durations
 from nixfleet_forecast.hosts import DrawnHosts
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
@@ -81,7 +80,6 @@ class PlayedHosts:
         self,
         ahead: Ahead,
         recording: Recording,
-        durations: Durations,
         draws: Drawn,
         policy_of: Callable[[RolloutId], OnHealthFailure],
         recorded_policy_of: Callable[[RolloutId], OnHealthFailure | None],
@@ -92,7 +90,7 @@ class PlayedHosts:
         self._policy_of = policy_of
         self._recorded_policy_of = recorded_policy_of
         self._turns: dict[HostKey, _Turn] = {}
-        self._drawn = DrawnHosts(ahead, draws, durations)
+        self._drawn = DrawnHosts(ahead, draws, recording.durations)
         self._by_drawn = self._drawn.dispatched
         self.invented = set[HostKey]()
         self._speaking: HostKey | None = None

@@ -151,13 +151,12 @@ class Recording:
 
     due: for what was due at a time, until when the clock was not looked at. holds_moved: when the clock moved a hold.
     heard: when each host reported something. policies: what a failed host of each rollout did. ended: when each
-    rollout was first Terminal or halted.
+    rollout was first Terminal or halted. durations: how long the stages of the hosts took.
     """
 
-    def __init__(self, replay: Replay, durations: Durations) -> None:
-        """durations: learns from the rows as well."""
+    def __init__(self, replay: Replay) -> None:
         self._replay = replay
-        self.durations = durations
+        self.durations = Durations()
         self.happened: list[Happened] = []
         self.hosts: dict[HostKey, Played] = {}
         self.due: dict[datetime, datetime] = {}
@@ -216,7 +215,7 @@ class Recording:
         elif isinstance(entry, HostEnrolled | IdentityForked):
             self._add(at, seq, entry)
         elif isinstance(entry, Returned):
-            self._looked(seq, at, Looked())
+            self._add(at, seq, Looked())
         elif isinstance(entry, HoldMoved):
             self.holds_moved.append(at)
             self._add(at, seq, PlanAsked())
@@ -274,15 +273,15 @@ class Recording:
         event = entry.event
         if isinstance(event, HostsLapsed):
             hosts = event.hosts
-            self._looked(seq, at, Looked((), hosts) if event.withdraws else Looked(hosts))
+            self._add(at, seq, Looked((), hosts) if event.withdraws else Looked(hosts))
         elif isinstance(event, RetentionExpired):
             self._add(at, seq, Looked())
         elif isinstance(event, RetryOrdered):
             if event.reason == BACKOFF_OVER or event.reason.startswith(_DRIFTED):
-                self._looked(seq, at, Looked())
+                self._add(at, seq, Looked())
         elif isinstance(event, Verdict):
             if event.guard == BAKE and event.outcome is not Outcome.WAIVED:
-                self._looked(seq, at, Looked())
+                self._add(at, seq, Looked())
             else:
                 self._note_verdict(seq, at, event)
         elif isinstance(event, StandingChanged):
@@ -300,9 +299,6 @@ class Recording:
                 return
         self._add(at, seq, Verdicts((event,)))
 
-    def _looked(self, seq: int, at: datetime, looked: Looked) -> None:
-        self._add(at, seq, looked)
-
     def _add(self, at: datetime, seq: int, what: Outside) -> None:
         self._outside_at = at
         self.happened.append(Happened(at, self._place, seq, what))
@@ -313,8 +309,3 @@ class Recording:
     def _record(self, key: HostKey) -> HostRolloutState | None:
         view = self.state.view
         return view.host(*key) if key[0] in view.open_rollouts else None
-
-
-def opened_in(recording: Recording) -> tuple[RolloutId, ...]:
-    """Return the rollouts that the log has, by the order of their first dispatch."""
-    return tuple(dict.fromkeys(key[0] for key in recording.hosts))

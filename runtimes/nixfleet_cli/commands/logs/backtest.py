@@ -21,7 +21,6 @@ from nixfleet_forecast.backtest.words import (
     differing,
     rollout_rows,
 )
-from nixfleet_forecast.durations import Durations
 from nixfleet_release import DeclarationError, check
 from nixfleet_runtime.kernel.zones import SystemZones
 from nixfleet_runtime.process import garbage
@@ -60,7 +59,7 @@ def backtest_log(output: Output, store: StoreConfig, policies: tuple[Path, ...])
     revisions = [read_policy(file) for file in policies]
     with reading(store) as stored:
         start = stored.ask(lambda it: it.log_start())
-        recording = Recording(Replay(start), Durations())
+        recording = Recording(Replay(start))
         for row in stored.rows():
             recording.take(row)
     recorded = Tested(RECORDED, _played(recording, start))
@@ -97,7 +96,7 @@ def _played(
     recording: Recording, start: LogStart, revise: Revise = lambda taken: taken
 ) -> BackTest:
     state = Replay(start).state
-    return Play(recording, recording.durations, state, SystemZones(), revise).run()
+    return Play(recording, state, SystemZones(), revise).run()
 
 
 def read_policy(file: Path) -> Revision:

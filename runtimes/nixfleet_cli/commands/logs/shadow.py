@@ -18,7 +18,6 @@ from nixfleet_control_plane.history.retention.log_start import LogStart
 from nixfleet_forecast.backtest.backtest import BackTest, Play, Revise
 from nixfleet_forecast.backtest.recording import Recording
 from nixfleet_forecast.backtest.shadow import Difference, differences
-from nixfleet_forecast.durations import Durations
 from nixfleet_runtime.kernel.zones import SystemZones
 from nixfleet_runtime.process import garbage
 
@@ -98,7 +97,7 @@ class _Shadow:
         with reading(self._store) as stored:
             if self._recording is None or self._start is None:
                 self._start = stored.ask(lambda it: it.log_start())
-                self._recording = Recording(Replay(self._start), Durations())
+                self._recording = Recording(Replay(self._start))
             for row in stored.rows(self.head_seq):
                 self._recording.take(row)
         if self.head_seq == before:
@@ -114,5 +113,5 @@ class _Shadow:
 
     def _played(self, recording: Recording, start: LogStart, revise: Revise) -> BackTest:
         state = Replay(start).state
-        play = Play(recording, recording.durations, state, SystemZones(), revise)
+        play = Play(recording, state, SystemZones(), revise)
         return play.run(timedelta(0))
