@@ -20,6 +20,7 @@ from nixfleet_control_plane.messages.entry_codec import entry_of
 from nixfleet_control_plane.messages.inputs import Action, PlanTick, Reply
 from nixfleet_control_plane.messages.log_entry import Entry, HoldMoved, LogRow, RolloutMoved
 from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.overview.words import hosts_words
 from nixfleet_forecast.ahead import Ahead
 from nixfleet_forecast.course import (
     GOING,
@@ -295,7 +296,7 @@ def waits_of(state: State, rollout_id: RolloutId) -> tuple[str, ...]:
         and host.state in (HostState.ACTIVATING, HostState.DEFERRED, HostState.SOAKING)
     )
     found += [
-        f"{_hosts(count)} {why}, and nothing is known of when that ends"
+        f"{hosts_words(count)} {why}, and nothing is known of when that ends"
         for why, count in staying.items()
     ]
     gates = Counter(
@@ -304,18 +305,15 @@ def waits_of(state: State, rollout_id: RolloutId) -> tuple[str, ...]:
         if id_ == rollout_id and not (found and deferral.gate is Gate.WAVE_PROMOTION)
     )
     found += [
-        f"{_hosts(count)} {_wait(count)}: {reason}" for (_, reason), count in gates.most_common(3)
+        f"{hosts_words(count)} {_wait(count)}: {reason}"
+        for (_, reason), count in gates.most_common(3)
     ]
     queued = sum(1 for _ in state.view.queued_of(rollout_id))
     if queued:
         found.append(
-            f"{_hosts(queued)} {'has' if queued == 1 else 'have'} a dispatch and did not acknowledge it"
+            f"{hosts_words(queued)} {'has' if queued == 1 else 'have'} a dispatch and did not acknowledge it"
         )
     return tuple(found)
-
-
-def _hosts(count: int) -> str:
-    return "1 host" if count == 1 else f"{count} hosts"
 
 
 def _wait(count: int) -> str:

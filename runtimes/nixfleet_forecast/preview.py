@@ -36,6 +36,7 @@ from nixfleet_control_plane.messages.inputs import (
     SkipHosts,
 )
 from nixfleet_control_plane.messages.writes import RemoveDispatch, Write
+from nixfleet_control_plane.overview.words import hosts_words
 from nixfleet_forecast.ahead import Ahead
 from nixfleet_forecast.course import GOING
 from nixfleet_forecast.draws import Draws, SteadyDraws
@@ -362,7 +363,7 @@ def _sentences(
     now = len(with_it.begun_at_once)
     if now:
         begin = "begins" if now == 1 else "begin"
-        yield f"{_hosts(now)} {begin} at once, at most {with_it.in_flight_max} in flight"
+        yield f"{hosts_words(now)} {begin} at once, at most {with_it.in_flight_max} in flight"
     elif with_it.held:
         yield f"no host begins at once: {_held(with_it)}"
     if with_it.withdrawn > without.withdrawn:
@@ -371,9 +372,9 @@ def _sentences(
         yield f"{what} taken back, of hosts that have not begun"
     fewer, more = len(without.begun - with_it.begun), len(with_it.begun - without.begun)
     if fewer:
-        yield f"{_hosts(fewer)} that would begin without it {'does' if fewer == 1 else 'do'} not"
+        yield f"{hosts_words(fewer)} that would begin without it {'does' if fewer == 1 else 'do'} not"
     elif more > now:
-        yield f"in all {_hosts(more)} begin that would not without it"
+        yield f"in all {hosts_words(more)} begin that would not without it"
     elif not more and not now:
         yield "no host begins that would not begin without it"
     for rollout in rollouts:
@@ -386,7 +387,7 @@ def _held(play: _Play) -> str:
     ((reason, count),) = play.held.most_common(1)
     others = play.held.total() - count
     more = f", and {others} for other reasons" if others else ""
-    return f"{_hosts(count)} {'waits' if count == 1 else 'wait'}: {reason}{more}"
+    return f"{hosts_words(count)} {'waits' if count == 1 else 'wait'}: {reason}{more}"
 
 
 def _rollout_words(rollout: RolloutPreview) -> Iterator[str]:
@@ -402,7 +403,3 @@ def _rollout_words(rollout: RolloutPreview) -> Iterator[str]:
         if before is not None and before.runs:
             instead = f" instead of {span_words(before, RUNS_MIN)}"
         yield f"{name} ends {span_words(done, RUNS_MIN)}{instead}"
-
-
-def _hosts(count: int) -> str:
-    return "1 host" if count == 1 else f"{count} hosts"

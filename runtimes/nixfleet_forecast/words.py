@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from nixfleet_control_plane.overview.words import hosts_words
 from nixfleet_runtime.http.forecasts import (
     Forecast,
     RolloutForecast,
@@ -81,7 +82,7 @@ def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 def _wave(wave: WaveForecast, runs: int) -> str:
-    text = f"wave {wave.wave} ({wave.hosts} host{'' if wave.hosts == 1 else 's'}): "
+    text = f"wave {wave.wave} ({hosts_words(wave.hosts)}): "
     if wave.ended_at is not None:
         return f"{text}done {wave.ended_at:{_AT}}"
     begins = (
