@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from nixfleet_control_plane.forecaster import Forecaster, NoForecast
-from nixfleet_control_plane.http.answers import bytes_answer, refusal, unavailable
+from nixfleet_control_plane.http.answers import Refusal, bytes_answer, refusal, unavailable
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.http.query import Parameter
@@ -37,15 +37,19 @@ class ForecastRoutes:
         try:
             found = await self.forecaster.forecast()
         except NoForecast as error:
-            if error.retry_after_seconds is None:
-                raise refusal("forecast-off", "There are no forecasts", 404, error.why) from error
-            title = "No forecast at the moment"
-            raise unavailable(title, error.why, error.retry_after_seconds) from error
+            raise no_answer(error, "forecast") from error
         if wanted is not None:
             rollouts = tuple(it for it in found.rollouts if it.rollout_id == wanted)
             slow = tuple(it for it in found.slow if it.rollout_id == wanted)
             found = evolve(found, rollouts=rollouts, slow=slow)
         return bytes_answer(FORECAST.encode(found), "application/json")
+
+
+def no_answer(error: NoForecast, what: str) -> Refusal:
+    """Return 503 with the time to ask again, or 404 where `what` is off."""
+    if error.retry_after_seconds is None:
+        return refusal("forecast-off", f"There are no {what}s", 404, error.why)
+    return unavailable(f"No {what} at the moment", error.why, error.retry_after_seconds)
 
 
 FORECAST_CALLS: Final[tuple[Call[ForecastRoutes], ...]] = (

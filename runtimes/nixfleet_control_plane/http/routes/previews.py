@@ -21,10 +21,10 @@ from nixfleet_control_plane.http.answers import (
     malformed,
     no_content,
     refusal,
-    unavailable,
 )
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
+from nixfleet_control_plane.http.routes.forecasts import no_answer
 from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, OperatorRoutes
 from nixfleet_control_plane.messages.inputs import OperatorCommand, SkipHosts
 from nixfleet_proto.codec import DecodeError
@@ -73,10 +73,7 @@ class PreviewRoutes:
         try:
             found = await self.forecaster.preview(question)
         except NoForecast as error:
-            if error.retry_after_seconds is None:
-                raise refusal("forecast-off", "There are no previews", 404, error.why) from error
-            title = "No preview at the moment"
-            raise unavailable(title, error.why, error.retry_after_seconds) from error
+            raise no_answer(error, "preview") from error
         return bytes_answer(PREVIEW.encode(found), "application/json")
 
     async def _question(self, body: PreviewBody, name: str) -> Question:
