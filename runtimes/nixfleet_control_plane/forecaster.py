@@ -1,9 +1,9 @@
 """The forecast for the HTTP API: computed by a process of its own, never on the loop of the control plane.
 
 One process at a time, which follows the log by itself. It is started when the first question comes, gets one question
-at a time, and is killed when it takes too long, when whoever asks is gone, and at the end. Readers share an answer: one
-is given again while the log has not grown, and on a busy fleet for five times as long as it took, so that a forecast
-takes a sixth of one processor at most.
+at a time, and is killed when it takes too long, when the question is given up, and at the end. Readers share an answer:
+one is given again while the log has not grown, and on a busy fleet for five times as long as it took. One that takes
+too long is not asked for again for five times as long. So a forecast takes a sixth of one processor at most.
 Source: docs/spec/forecast.md, Its process.
 """
 
@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from math import ceil, inf
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
@@ -161,7 +162,7 @@ class ForecastProcess:
         self._one_at_a_time = anyio.Lock()
         self._waiting = 0
         self._process: anyio.abc.Process | None = None
-        self._started_at: float | None = None
+        self._not_before = -inf
         self._last: _Answered | None = None
 
     async def __aenter__(self) -> Self:
@@ -221,14 +222,18 @@ class ForecastProcess:
                 line = await _answer_of(process, {**question, "at": format_time(self._now())})
             is_answered = True
         except TimeoutError:
-            raise NoForecast(f"it took longer than {self._seconds_max:g} s", 60) from None
+            # The next process reads the whole log again, and takes as long: it keeps to its share as well.
+            rest_seconds = _SHARE * self._seconds_max
+            self._not_before = max(self._not_before, anyio.current_time() + rest_seconds)
+            why = f"it took longer than {self._seconds_max:g} s"
+            raise NoForecast(why, ceil(rest_seconds)) from None
         except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound) as error:
             _log.warning("the process that forecasts ended, and is started again when asked")
             raise NoForecast("the process that computes it ended", 5) from error
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
             raise NoForecast("the process that computes it ended", 5) from error
         finally:
-            if not is_answered:  # Also where whoever asks is gone: its answer would come next.
+            if not is_answered:  # Also where the question is given up: its answer would come next.
                 await self._end()
         return line
 
@@ -236,9 +241,11 @@ class ForecastProcess:
         if self._process is not None and self._process.returncode is None:
             return self._process
         now = anyio.current_time()
-        if self._started_at is not None and now - self._started_at < _RESTART_SECONDS:
-            raise NoForecast("the process that computes it ended a moment ago", 5)
-        self._started_at = now
+        if now < self._not_before:
+            left_seconds = ceil(self._not_before - now)
+            why = f"the process that computes it ended, and is not started for {left_seconds} s"
+            raise NoForecast(why, left_seconds)
+        self._not_before = now + _RESTART_SECONDS
         try:
             self._process = await anyio.open_process(self._command, stderr=None)
         except OSError as error:
