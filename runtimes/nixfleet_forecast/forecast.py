@@ -6,7 +6,7 @@ Source: docs/spec/forecast.md.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Final, assert_never
@@ -111,17 +111,17 @@ def forecast(
     subject: Subject,
     now: datetime,
     *,
-    rollout_id: RolloutId | None = None,
+    only: Collection[RolloutId] | None = None,
     seed: int = 0,
     runs: int | None = None,
     calibration: Calibration | None = None,
 ) -> Forecast:
     """Return what is to come as of `now`. The state is as before afterwards.
 
-    rollout_id: only this rollout is told of; all are run. runs: `None`: `runs_for` the hosts that are not done.
+    only: these rollouts are told of; all are run. runs: `None`: `runs_for` the hosts that are not done.
     """
     state, durations = subject.state, subject.durations
-    wanted = [each for each in going(state) if rollout_id in (None, each)]
+    wanted = [each for each in going(state) if only is None or each in only]
     unknown = _unknown(durations)
     count = 0
     seen: dict[RolloutId, Seen] = {each: Seen() for each in wanted}

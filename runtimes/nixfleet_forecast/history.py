@@ -21,7 +21,12 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.http.forecasts import Calibration, Forecast, Span
 from nixfleet_state_machine.planner.action import OpenRollout
 from nixfleet_state_machine.planner.holds.calendar import Zones
-from nixfleet_state_machine.rollout.event import RolloutTerminal
+from nixfleet_state_machine.rollout.event import (
+    RetentionExpired,
+    RolloutTerminal,
+    SuccessorOpened,
+    subject_of,
+)
 
 RANGES_MAX: Final = 20
 _HOST_RUNS_MAX: Final = 20_000
@@ -61,7 +66,7 @@ class History:
 
     def take(self, row: LogRow) -> None:
         """Take the next row. Raises: DamagedRow."""
-        if self._opened and self._opened[0][1] < parse_time(row.ts):
+        if self._opened and self._opened[0][1] != parse_time(row.ts):
             self._cast()
         for applied in self._replay.take(row):
             self.subject.durations.take(applied)
@@ -72,9 +77,8 @@ class History:
         self, now: datetime, rollout_id: RolloutId | None = None, *, seed: int = 0
     ) -> Forecast:
         """Return what is to come as of `now`, after the rows that were taken."""
-        return forecast(
-            self.subject, now, rollout_id=rollout_id, seed=seed, calibration=self.calibration
-        )
+        only = None if rollout_id is None else (rollout_id,)
+        return forecast(self.subject, now, only=only, seed=seed, calibration=self.calibration)
 
     def _note(self, applied: AppliedEntry) -> None:
         entry, at = applied.logged.entry, applied.logged.at
@@ -82,18 +86,24 @@ class History:
             is_new = self._wanted_after is not None and applied.logged.seq > self._wanted_after
             if is_new or entry.action.rollout_id in self._wanted:
                 self._opened.append((entry.action.rollout_id, at))
-        elif isinstance(entry, RolloutMoved) and isinstance(entry.event, RolloutTerminal):
-            span = self._casts.pop(entry.event.rollout_id, None)
-            if span is not None and span.p10 is not None and span.p90 is not None:
-                self._judged.append(span.p10 <= at <= span.p90)
+        elif isinstance(entry, RolloutMoved):
+            if isinstance(entry.event, RolloutTerminal):
+                self._judge(entry.event.rollout_id, at)
+            elif isinstance(entry.event, SuccessorOpened | RetentionExpired):
+                self._casts.pop(subject_of(entry.event), None)  # It comes to no end any more.
+
+    def _judge(self, rollout_id: RolloutId, ended_at: datetime) -> None:
+        span = self._casts.pop(rollout_id, None)
+        if span is not None and span.p10 is not None and span.p90 is not None:
+            self._judged.append(span.p10 <= ended_at <= span.p90)
 
     def _cast(self) -> None:
-        """Forecast the rollouts that the row before opened, from what was known then."""
-        opened, self._opened = self._opened, []
-        for rollout_id, at in opened:
-            told = forecast(self.subject, at, rollout_id=rollout_id, runs=RUNS_MIN)
-            if told.runs and told.rollouts:
-                self._casts[rollout_id] = told.rollouts[0].done
+        """Forecast the rollouts that were opened at the time of the row before, from what was known then."""
+        only, at = dict(self._opened), self._opened[0][1]
+        self._opened.clear()
+        told = forecast(self.subject, at, only=only, runs=RUNS_MIN)
+        if told.runs:
+            self._casts.update((it.rollout_id, it.done) for it in told.rollouts)
 
 
 def to_judge(rows: Iterable[LogRow], ranges_max: int = RANGES_MAX) -> Collection[str]:

@@ -77,3 +77,21 @@ def test_a_fleet_in_any_state_has_a_forecast_and_previews_and_stays_as_it_is(see
                 assert PREVIEW.decode(PREVIEW.encode(found)) == found
                 assert found.sentences
         assert _seen_of(subject) == before
+
+
+def test_the_range_of_a_rollout_is_the_same_whichever_others_are_told_of() -> None:
+    """So rollouts that open together are held against one forecast of them all."""
+    with world_of(2) as database, closing(open_for_reading(database)) as connection:
+        rows = tuple(read_log(connection))
+    history, compared = History(Replay(), SystemZones()), 0
+    for row in rows:
+        history.take(row)
+        if row.seq % EVERY:
+            continue
+        now = entry_of(row).at
+        together = forecast(history.subject, now, runs=2).rollouts
+        for rollout in together if len(together) > 1 else ():
+            (alone,) = forecast(history.subject, now, only={rollout.rollout_id}, runs=2).rollouts
+            assert (alone.most, alone.done) == (rollout.most, rollout.done)
+            compared += rollout.done.runs > 0
+    assert compared
