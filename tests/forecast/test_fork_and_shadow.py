@@ -139,6 +139,20 @@ def test_a_shadow_says_where_another_policy_would_stand(
     assert "would have begun web-04" in shown.output
 
 
+def test_a_policy_with_problems_is_refused_before_the_log_is_read(
+    tmp_path: Path, nixfleet: Invoke
+) -> None:
+    """Also where the log has no row yet: a shadow may run for weeks."""
+    database, file = tmp_path / "control-plane.db", tmp_path / "fleet.toml"
+    SqliteStore(database).close()
+    file.write_text("[channels.stable]\n")
+
+    refused = nixfleet("log", "shadow", database, "--policy", file, "--once")
+
+    assert refused.exit_code == 1
+    assert f"{file}" in refused.output
+
+
 def test_a_shadow_of_the_same_policy_says_nothing(
     fleet: SlowFleet, tmp_path: Path, nixfleet: Invoke
 ) -> None:

@@ -21,7 +21,7 @@ from nixfleet_forecast.backtest.words import (
     differing,
     rollout_rows,
 )
-from nixfleet_release import DeclarationError, check
+from nixfleet_release import CheckedFleet, DeclarationError, check
 from nixfleet_runtime.kernel.zones import SystemZones
 from nixfleet_runtime.process import garbage
 
@@ -56,7 +56,7 @@ def backtest_log(output: Output, store: StoreConfig, policies: tuple[Path, ...])
     read.
     """
     garbage.collect_rarely()
-    revisions = [read_policy(file) for file in policies]
+    revisions = [Revision(file, read_policy(file)) for file in policies]
     with reading(store) as stored:
         start = stored.ask(lambda it: it.log_start())
         recording = Recording(Replay(start))
@@ -99,10 +99,10 @@ def _played(
     return Play(recording, state, SystemZones(), revise).run()
 
 
-def read_policy(file: Path) -> Revision:
-    """Return the policy of the declaration in `file`. Raises: Findings."""
+def read_policy(file: Path) -> CheckedFleet:
+    """Return the declaration in `file`. Raises: Findings."""
     try:
-        return Revision(file, check(file))
+        return check(file)
     except DeclarationError as error:
         raise Findings(*lines_of(error)) from error
 

@@ -11,6 +11,7 @@ from nixfleet_cli.commands.logs.backtest import read_policy, require_same_fleet
 from nixfleet_cli.shared.arguments import now
 from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.database import reading, store_argument
+from nixfleet_cli.shared.other_policies import Revision
 from nixfleet_cli.shared.output import Output, printing, shown_time
 from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.history.follower import Replay
@@ -49,9 +50,10 @@ def shadow_log(
     """Run another policy beside the one in force.
 
     Reads the log of a running control plane and, whenever it has grown, says where the rollouts would stand under the
-    policy in FILE, a declaration: the wave and the state, the hosts that would have begun, and those that would not.
-    Each difference is printed once when it begins and once when it ends. It is a back-test up to now, with the same
-    assumptions; nothing is written, and the control plane is not slowed down. DB is the database of a control plane.
+    policy in FILE, a declaration that is read once: the wave and the state, the hosts that would have begun, and those
+    that would not. Each difference is printed once when it begins and once when it ends. It is a back-test up to now,
+    with the same assumptions; nothing is written, and the control plane is not slowed down. DB is the database of a
+    control plane.
 
     Exit codes: 0 success; 1 a row is damaged, or FILE has problems or is of another fleet; 2 DB cannot be read.
     """
@@ -80,8 +82,10 @@ class _Shadow:
     """What was read of a log, and the differences that were printed."""
 
     def __init__(self, store: StoreConfig, file: Path) -> None:
+        """Raises: Findings, if `file` has problems."""
         self._store = store
         self._file = file
+        self._checked = read_policy(file)
         self._recording: Recording | None = None
         self._start: LogStart | None = None
         self._printed: dict[Difference, None] = {}
@@ -102,7 +106,7 @@ class _Shadow:
                 self._recording.take(row)
         if self.head_seq == before:
             return
-        revision = read_policy(self._file)
+        revision = Revision(self._file, self._checked)
         other = self._played(self._recording, self._start, revision)
         require_same_fleet(revision)
         recorded = self._played(self._recording, self._start, lambda taken: taken)
