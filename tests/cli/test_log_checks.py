@@ -1,5 +1,6 @@
 """`nixfleet log verify` and `nixfleet log rebuild --check`: what they find, and that they find it."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -88,15 +89,18 @@ def test_a_view_that_differs_from_the_log_is_shown(
 
 
 def test_many_differences_are_cut_short(nixfleet: Invoke, database: Path) -> None:
-    """Of many differing rows some are shown, and all are counted."""
+    """Of many differing rows twenty are shown and all are counted; JSON has all."""
     row = "'stable', 'closure-' || value, '2026-05-16T01:00:00.000000Z', 1, NULL"
     many = "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 30)"
     _tamper(database, f"INSERT INTO quarantined_closures {many} SELECT {row} FROM n")
 
     rebuilt = nixfleet("log", "rebuild", "--check", database)
+    as_json = nixfleet("log", "rebuild", "--check", database, "--json")
 
     assert "30 row(s) of the views differ" in rebuilt.stderr
-    assert rebuilt.stderr.endswith("  and 10 more\n")
+    assert len(rebuilt.stderr.splitlines()) == 1 + 20 + 1
+    assert rebuilt.stderr.endswith("and 10 more; --json has all\n")
+    assert len(json.loads(as_json.stdout)["error"]["details"]) == 30
 
 
 def test_rebuild_without_check_is_refused(nixfleet: Invoke, database: Path) -> None:

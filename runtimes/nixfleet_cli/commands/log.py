@@ -33,7 +33,6 @@ from nixfleet_control_plane.history.approvals import EarlierTrust, check_approva
 from nixfleet_control_plane.history.follower import AppliedEntry, Replay
 from nixfleet_control_plane.history.narration import actor_of, line_of, told
 from nixfleet_control_plane.history.proofs import LogDiffers, require_continues, row_hashes
-from nixfleet_control_plane.history.rebuild import ViewDifference
 from nixfleet_control_plane.history.shadow import line_of as difference_line
 from nixfleet_control_plane.history.signatures import SignaturesReport, check_signatures
 from nixfleet_control_plane.messages.entry_codec import entry_of, row_of
@@ -270,8 +269,8 @@ def rebuild(output: Output, store: StoreConfig, check: bool, exports: Path | Non
     """Rebuild every view from the log and compare them.
 
     Of a log whose beginning was exported and dropped, begins with the views that are kept in its place; with --exports
-    begins with the first row. Nothing is written: the stored views stay as they are. DB is the database of a control
-    plane.
+    begins with the first row. Nothing is written: the stored views stay as they are. Of many differences the first
+    twenty are printed; --json has all. DB is the database of a control plane.
 
     Exit codes: 0 all are equal; 1 some differ, and where; 2 DB cannot be read.
     """
@@ -282,7 +281,9 @@ def rebuild(output: Output, store: StoreConfig, check: bool, exports: Path | Non
         with progress(output, "replaying the log", "rows", total) as bar:
             report = stored.ask(lambda it: it.rebuild(exported, bar.noted))
     if report.differences:
-        raise Findings(*_differences(store.where, report.differences))
+        found = f"{store.where}: {len(report.differences)} row(s) of the views differ from the log:"
+        lines = [f"  {difference_line(each)}" for each in report.differences]
+        raise Findings(found, *lines, shown_max=1 + _DIFFERENCES_SHOWN_MAX)
     output.show(
         {"entries": report.entries},
         [f"the stored views equal those rebuilt from {report.entries} log entries"],
@@ -325,12 +326,3 @@ def _value(applied: AppliedEntry) -> object:
         "stateAfter": applied.state_after or None,
         "payload": json.loads(row.payload),
     }
-
-
-def _differences(name: str, differences: tuple[ViewDifference, ...]) -> list[str]:
-    lines = [f"{name}: {len(differences)} row(s) of the views differ from the log:"]
-    for each in differences[:_DIFFERENCES_SHOWN_MAX]:
-        lines.append(f"  {difference_line(each)}")
-    if len(differences) > _DIFFERENCES_SHOWN_MAX:
-        lines.append(f"  and {len(differences) - _DIFFERENCES_SHOWN_MAX} more")
-    return lines
