@@ -4,16 +4,17 @@ So what reads the tables is written once: a start, the offline commands, `verify
 """
 
 import sqlite3
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Final
 
 import anyio.to_thread
+import orjson
 
 from nixfleet_control_plane.history.rebuild import DERIVED_VIEWS, ChainReport
 from nixfleet_control_plane.messages.log_entry import LogRow
-from nixfleet_control_plane.store.stored_row import LOG_COLUMNS
+from nixfleet_control_plane.store.stored_row import LOG_COLUMNS, PUT_CONTENT
 from nixfleet_postgres.connecting import Connection, connected, permitted
 from nixfleet_postgres.errors import NotCopied, SchemaNotEmpty
 from nixfleet_postgres.schema import make_schema
@@ -23,6 +24,8 @@ from nixfleet_postgres.texts import restored, storable
 SHARD: Final = "main"
 """The name of the only shard."""
 ROWS_AT_ONCE: Final = 5_000
+_CONTENTS_AT_ONCE: Final = 20
+"""The hosts of a large fleet are one content, of tens of megabytes."""
 _CACHE: Final = ("host_rollout_records", "host_records_through")
 _SIGNATURE: Final = LogRow._fields.index("signature")
 _COLUMNS: Final = f"{LOG_COLUMNS}, prev_hash, hash"
@@ -49,6 +52,7 @@ async def one_moment(connection: Connection) -> AsyncGenerator[None]:
 async def copy_tables(connection: Connection, to: sqlite3.Connection, which_rows: str) -> None:
     """Copy all views, the cache, and the rows of the log that `which_rows` selects, into the empty tables of `to`.
 
+    Of the contents those that these rows refer to, for a start has its copy in memory, and releases of years have many.
     Damaged rows are copied as they are: whoever reads the copy finds them. Call it within `one_moment`.
     """
     to.execute("PRAGMA foreign_keys=OFF")
@@ -59,12 +63,10 @@ async def copy_tables(connection: Connection, to: sqlite3.Connection, which_rows
         await _copy(connection, to, f"SELECT * FROM {table}", f"INSERT INTO {table} VALUES ")
     query = f"SELECT {_COLUMNS} FROM event_log WHERE {which_rows} ORDER BY seq"
     await _copy(connection, to, query, _PUT_ROW)
-    await _copy(
-        connection,
-        to,
-        "SELECT hash, text FROM contents",
-        "INSERT INTO contents (hash, text) VALUES ",
-    )
+    wanted = await anyio.to_thread.run_sync(_referred, to)
+    for begin in range(0, len(wanted), _CONTENTS_AT_ONCE):
+        found = await contents_named(connection, wanted[begin : begin + _CONTENTS_AT_ONCE])
+        await anyio.to_thread.run_sync(_put, to, PUT_CONTENT, found.items())
     to.execute("COMMIT")
 
 
@@ -74,6 +76,31 @@ async def _copy(connection: Connection, to: sqlite3.Connection, query: str, inse
         values = [tuple(map(restored, row)) for row in rows]
         statement = insert if insert.endswith(")") else f"{insert}({_places(values[0])})"
         await anyio.to_thread.run_sync(_put, to, statement, values)
+
+
+async def contents_named(connection: Connection, names: Sequence[str]) -> Mapping[str, str]:
+    """Return the contents with these hashes, by their hash, as far as they are there."""
+    # The names of an altered row may be any texts.
+    wanted = [storable(name) for name in names]
+    found = await connection.fetch("SELECT hash, text FROM contents WHERE hash = ANY($1)", wanted)
+    return {name: restored(text) for name, text in found}
+
+
+def contents_of(payload: str) -> Iterator[str]:
+    """Yield the hashes that the payload of an `artefact_accepted` row refers to; nothing if it is damaged."""
+    try:
+        body = orjson.loads(payload)["body"]
+    except (ValueError, LookupError, TypeError):
+        return
+    if isinstance(body, list):
+        for part in body:
+            if isinstance(part, dict) and isinstance(part.get("content"), str):
+                yield part["content"]
+
+
+def _referred(copy: sqlite3.Connection) -> Sequence[str]:
+    rows = copy.execute("SELECT payload FROM event_log WHERE kind = 'artefact_accepted'")
+    return [*{name for (payload,) in rows for name in contents_of(payload)}]
 
 
 def _put(to: sqlite3.Connection, statement: str, rows: Iterable[Sequence[object]]) -> None:
@@ -109,20 +136,27 @@ async def fill(target: Target, source: sqlite3.Connection, chain: ChainReport, w
                 if not made:
                     remedy = "name another `schema` in [store], or drop this one if its data is worth nothing"
                     raise SchemaNotEmpty(target.where, "no control plane's data", "a log", remedy)
-                for table in (*_CACHE, *DERIVED_VIEWS, "contents"):
+                for table in (*_CACHE, *DERIVED_VIEWS):
                     await _put_all(connection, table, source.execute(f"SELECT * FROM {table}"))
+                contents = source.execute("SELECT hash, text FROM contents")
+                await _put_all(connection, "contents", contents, _CONTENTS_AT_ONCE)
                 rows = source.execute(f"SELECT {_COLUMNS} FROM event_log ORDER BY seq")
                 await _put_all(connection, "event_log", map(_with_text_signature, rows))
 
 
-async def _put_all(connection: Connection, table: str, rows: Iterable[Sequence[object]]) -> None:
+async def _put_all(
+    connection: Connection,
+    table: str,
+    rows: Iterable[Sequence[object]],
+    at_once: int = ROWS_AT_ONCE,
+) -> None:
     left = iter(rows)
-    while some := await anyio.to_thread.run_sync(_some, left):
+    while some := await anyio.to_thread.run_sync(_some, left, at_once):
         await connection.copy_records_to_table(table, records=some)
 
 
-def _some(rows: Iterator[Sequence[object]]) -> list[Sequence[object]]:
-    return [tuple(map(storable, row)) for row in islice(rows, ROWS_AT_ONCE)]
+def _some(rows: Iterator[Sequence[object]], count: int) -> list[Sequence[object]]:
+    return [tuple(map(storable, row)) for row in islice(rows, count)]
 
 
 def _with_text_signature(row: Sequence[object]) -> Sequence[object]:

@@ -5,7 +5,7 @@ the database itself, and the commands beside the control plane, read a copy of a
 """
 
 import sqlite3
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,6 @@ from typing import Final
 
 import anyio.to_thread
 import asyncpg
-import orjson
 
 from nixfleet_control_plane.history.rebuild import ChainReport, ViewsReport
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
@@ -24,7 +23,14 @@ from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.stored_row import LOG_COLUMNS, whole_payload
 from nixfleet_postgres.connecting import Connection, connect, connected
-from nixfleet_postgres.copies import ALL_ROWS, ROWS_AT_ONCE, copy_tables, one_moment
+from nixfleet_postgres.copies import (
+    ALL_ROWS,
+    ROWS_AT_ONCE,
+    contents_named,
+    contents_of,
+    copy_tables,
+    one_moment,
+)
 from nixfleet_postgres.errors import PostgresUnusable
 from nixfleet_postgres.schema import require_schema
 from nixfleet_postgres.target import Target
@@ -33,7 +39,6 @@ from nixfleet_runtime.process.progress import Noted, unnoted
 
 _PAGE: Final = f"SELECT {LOG_COLUMNS} FROM event_log WHERE seq > $1 ORDER BY seq LIMIT $2"
 _ERRORS: Final = (OSError, PostgresUnusable, asyncpg.PostgresError, asyncpg.InterfaceError)
-_CONTENTS: Final = "SELECT hash, text FROM contents WHERE hash = ANY($1)"
 
 
 @asynccontextmanager
@@ -93,9 +98,9 @@ class PostgresQueries(MirroredQueries):
                 LogRow._make(map(restored, row))
                 for row in await connection.fetch(_PAGE, seq, ROWS_AT_ONCE)
             ]
-            wanted = {name for row in stored if _has_contents(row) for name in _contents_of(row)}
-            found = await connection.fetch(_CONTENTS, [*wanted]) if wanted else []
-            contents: dict[str, str] = {each["hash"]: restored(each["text"]) for each in found}
+            artefacts = (row.payload for row in stored if row.kind == "artefact_accepted")
+            wanted = {name for payload in artefacts for name in contents_of(payload)}
+            contents = await contents_named(connection, [*wanted]) if wanted else {}
         except _ERRORS as error:
             if self._connection is not None:
                 self._connection.terminate()
@@ -103,23 +108,7 @@ class PostgresQueries(MirroredQueries):
         return [_whole(row, contents) for row in stored]
 
 
-def _has_contents(row: LogRow) -> bool:
-    return row.kind == "artefact_accepted"
-
-
-def _contents_of(row: LogRow) -> Iterable[str]:
-    """Yield the hashes that a stored row refers to; nothing for a row that is damaged."""
-    try:
-        body = orjson.loads(row.payload)["body"]
-    except (ValueError, LookupError, TypeError):
-        return
-    if isinstance(body, list):
-        for part in body:
-            if isinstance(part, dict) and isinstance(part.get("content"), str):
-                yield part["content"]
-
-
-def _whole(row: LogRow, contents: dict[str, str]) -> LogRow:
+def _whole(row: LogRow, contents: Mapping[str, str]) -> LogRow:
     try:
         return row._replace(payload=whole_payload(row, contents))
     except Exception as error:  # Also if the references themselves were altered.
