@@ -1,6 +1,6 @@
 """postgres_ingest: the same fleet reports into SQLite and into PostgreSQL, in turns and in one run.
 
-The server is the one of the tests, on the same disk and the same processors, with `fsync` and `synchronous_commit` on.
+The server is that of the tests, on the same disk and the same processors, with `fsync` and `synchronous_commit` on.
 A host's 28 facts come in one batch, 32 batches at a time, as in `durable_ingest`. Nothing where there is no server.
 """
 
@@ -21,7 +21,7 @@ from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_postgres.copies import fill
 from nixfleet_postgres.postgres_store import open_store
 from nixfleet_postgres.target import Target
-from tests.postgres.server import running_server, why_not
+from tools.postgres.server import running_server, why_not
 
 AT_LEAST: Final = 0.7
 

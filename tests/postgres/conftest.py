@@ -9,7 +9,7 @@ import pytest
 
 from nixfleet_postgres.target import Target
 from tests.postgres.proxy import Proxy, running_proxy
-from tests.postgres.server import Server, running_server, why_not
+from tools.postgres.server import Server, running_server, why_not
 
 _NUMBERS = itertools.count()
 

@@ -11,7 +11,7 @@ import pytest
 from nixfleet_postgres.target import Target
 from tests.cli.conftest import Invoke, database, files, nixfleet, prepared  # noqa: F401
 from tests.cli.test_json import require_json
-from tests.postgres.server import Server
+from tools.postgres.server import Server
 
 STATUS = ("status", "--at", "2026-05-16T02:15:00Z")
 

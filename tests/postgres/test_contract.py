@@ -9,7 +9,7 @@ from nixfleet_control_plane.store.store import Store
 from nixfleet_postgres.postgres_store import open_store
 from nixfleet_testing.contracts.store import StoreContract
 from tests.postgres.proxy import Cut, Proxy
-from tests.postgres.server import Server
+from tools.postgres.server import Server
 
 
 class TestPostgresStore(StoreContract):

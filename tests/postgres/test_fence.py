@@ -14,7 +14,7 @@ from nixfleet_postgres.target import Target
 from nixfleet_runtime.kernel.write_failures import Unreachable
 from nixfleet_testing.contracts.store_cases import LAST, ROWS, hold, row
 from tests.postgres.proxy import Cut, Proxy
-from tests.postgres.server import Server, file_of
+from tools.postgres.server import Server, file_of
 
 pytestmark = pytest.mark.anyio
 

