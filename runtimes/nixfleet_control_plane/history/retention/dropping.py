@@ -20,6 +20,7 @@ from nixfleet_control_plane.history.retention.export_file import parts, write_ex
 from nixfleet_control_plane.history.retention.exportable import Exportable
 from nixfleet_control_plane.history.retention.log_start import (
     LogStart,
+    first_seq_of,
     log_start,
     state_at,
     views_at,
@@ -91,8 +92,7 @@ def begin_log_at(connection: sqlite3.Connection, start: LogStart) -> None:
     connection: the only one that writes. Raises: StartDiffers, CommitInDoubt, sqlite3.Error; nothing has changed then.
     """
     with transaction(connection):
-        before = log_start(connection)
-        if before.first_seq >= start.first_seq:
+        if first_seq_of(connection) >= start.first_seq:
             return
         last = start.first_seq - 1
         found = connection.execute("SELECT hash FROM event_log WHERE seq = ?", (last,)).fetchone()
@@ -109,7 +109,7 @@ def remove_dropped(connection: sqlite3.Connection, rows_max: int = ROWS_REMOVED_
 
     connection: the only one that writes. Raises: CommitInDoubt, sqlite3.Error; nothing has changed then.
     """
-    first = log_start(connection).first_seq
+    first = first_seq_of(connection)
     (oldest,) = connection.execute("SELECT min(seq) FROM event_log").fetchone()
     if oldest is None or oldest >= first:
         return 0

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import frozen
 
-from nixfleet_control_plane.history.retention.log_start import log_start
+from nixfleet_control_plane.history.retention.log_start import first_seq_of
 from nixfleet_control_plane.messages.entry_codec import text_of, time_of
 from nixfleet_runtime.kernel.visible import visible
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -89,7 +89,7 @@ def exportable(
         "SELECT min(seq) FROM event_log WHERE ts >= ?", (text_of(before),)
     ).fetchone()
     last = need.seq - 1 if young is None else min(need.seq, young) - 1
-    return Exportable(log_start(connection).first_seq, last, need.seq, need.by)
+    return Exportable(first_seq_of(connection), last, need.seq, need.by)
 
 
 def first_need(connection: sqlite3.Connection) -> Need:

@@ -29,7 +29,7 @@ from nixfleet_control_plane.history.retention.exportable import (
     exportable,
     first_need,
 )
-from nixfleet_control_plane.history.retention.log_start import LogStart, log_start
+from nixfleet_control_plane.history.retention.log_start import LogStart, first_seq_of
 from nixfleet_control_plane.messages.entry_codec import time_of
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
@@ -140,7 +140,7 @@ class SqliteLogKeeper:
 
 def kept_rows(connection: sqlite3.Connection) -> KeptRows:
     """Return which rows the log has, and what needs them."""
-    first = log_start(connection).first_seq
+    first = first_seq_of(connection)
     row = connection.execute(
         "SELECT ts FROM event_log WHERE seq >= ? ORDER BY seq LIMIT 1", (first,)
     ).fetchone()
