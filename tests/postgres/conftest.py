@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import anyio
 import pytest
+from attrs import evolve
 
 from nixfleet_postgres.target import Target
 from tests.postgres.proxy import Proxy, running_proxy
-from tools.postgres.server import Server, running_server, why_not
+from tools.postgres.server import PASSWORD, Server, file_of, running_server, why_not
 
 _NUMBERS = itertools.count()
 
@@ -37,6 +39,22 @@ def anyio_backend() -> str:
 def target(server: Server, tmp_path: Path) -> Target:
     """A schema that is not there yet."""
     return server.target(tmp_path, f"fleet {next(_NUMBERS)}")
+
+
+@pytest.fixture
+def appender(target: Target, server: Server) -> Target:
+    """`target` by a role of its own, which may do nothing yet, and whose schema another one makes."""
+    role = f"appender {target.schema}"
+
+    async def create() -> None:
+        owner = await server.connect()
+        await owner.execute(f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{PASSWORD}'")
+        await owner.close()
+
+    anyio.run(create)
+    url = server.url(user=role.replace(" ", "%20"))
+    file = file_of(target.dsn_file.with_name("appender"), url)
+    return evolve(target, dsn_file=file, owner_dsn_file=target.dsn_file)
 
 
 @pytest.fixture

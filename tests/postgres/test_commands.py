@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from nixfleet_postgres.postgres_store import open_store
 from nixfleet_postgres.target import Target
 from tests.cli.conftest import Invoke, database, files, nixfleet, prepared  # noqa: F401
 from tests.cli.test_json import require_json
@@ -96,6 +97,40 @@ def test_a_second_copy_is_refused(nixfleet: Invoke, copied: Path, database: Path
     refused = nixfleet("db", "copy", f"sqlite:{database}", "--config", copied)
     assert refused.exit_code == 2
     assert "expected no control plane's data, found a log" in refused.stderr
+
+
+def test_a_copy_to_a_schema_of_an_earlier_start_is_refused(
+    nixfleet: Invoke,  # noqa: F811
+    config: Path,
+    target: Target,
+    database: Path,  # noqa: F811
+) -> None:
+    """Also if its log is empty: the control plane that started there may write at any time."""
+
+    async def start() -> None:
+        await (await open_store(target)).close()
+
+    anyio.run(start)
+    refused = nixfleet("db", "copy", f"sqlite:{database}", "--config", config)
+    assert refused.exit_code == 2
+    assert "expected no control plane's data" in refused.stderr
+
+
+def test_a_copy_lets_the_owner_make_the_schema(
+    nixfleet: Invoke,  # noqa: F811
+    config: Path,
+    appender: Target,
+    database: Path,  # noqa: F811
+) -> None:
+    """The role of the store itself may make none, and writes the copy."""
+    options = config.read_text().replace(
+        f'dsn_file = "{appender.owner_dsn_file}"',
+        f'dsn_file = "{appender.dsn_file}"\nowner_dsn_file = "{appender.owner_dsn_file}"',
+    )
+    assert "owner_dsn_file" in options
+    config.write_text(options)
+    done = nixfleet("db", "copy", f"sqlite:{database}", "--config", config)
+    assert done.exit_code == 0, done.output
 
 
 def test_a_copy_to_a_store_that_takes_none_is_refused(

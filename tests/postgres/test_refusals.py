@@ -128,18 +128,6 @@ async def test_two_processes_that_start_at_once_make_the_schema_once(target: Tar
     await store.close()
 
 
-@pytest.fixture
-async def appender(target: Target, server: Server) -> Target:
-    """`target` by a role of its own, which may do nothing yet, and whose schema another one makes."""
-    role = f"appender {target.schema}"
-    owner = await server.connect()
-    await owner.execute(f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{PASSWORD}'")
-    await owner.close()
-    url = server.url(user=role.replace(" ", "%20"))
-    file = file_of(target.dsn_file.with_name("appender"), url)
-    return evolve(target, dsn_file=file, owner_dsn_file=target.dsn_file)
-
-
 async def test_a_role_that_may_not_make_the_schema_is_refused(appender: Target) -> None:
     """The message says what it must be allowed, and where that is described."""
     with pytest.raises(PermissionMissing, match="a role that may create the schema"):
