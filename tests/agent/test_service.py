@@ -1,6 +1,7 @@
 """A running agent: without its control plane, with a full disk, with an unreadable machine; and how it stops."""
 
 import os
+import threading
 from pathlib import Path
 
 import anyio
@@ -20,6 +21,7 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.health_check import ExecProbe
+from nixfleet_runtime.kernel.write_failures import WriteOverdue
 from nixfleet_state_machine.host.state import HostState
 from tests.support.running_agent import HOST, R1, SETTINGS, World
 
@@ -258,3 +260,20 @@ async def test_polls_that_are_answered_at_once_are_not_repeated_at_once(
     async with world.agent():
         await world.pass_time(20)
         assert 10 <= world.control_plane.polls <= 21
+
+
+async def test_a_write_of_the_journal_that_outlasts_its_deadline_ends_the_agent(
+    world: World,
+) -> None:
+    """By the deadline of its settings: a service manager starts it again, and the journal says what is there."""
+    may_end = threading.Event()
+    with pytest.raises(ExceptionGroup) as ended:
+        await _live_past_its_deadline(world, may_end)
+    may_end.set()
+    assert ended.group_contains(WriteOverdue, match=r"within 0\.01 s")
+
+
+async def _live_past_its_deadline(world: World, may_end: threading.Event) -> None:
+    async with world.agent(evolve(SETTINGS, write_seconds_max=0.01)) as journal:
+        journal.may_end = may_end
+        await anyio.sleep_forever()

@@ -19,6 +19,7 @@ from nixfleet_control_plane.config import (
 from nixfleet_control_plane.config_store import sqlite_config
 from nixfleet_control_plane.history.retention.worker import RetentionConfig
 from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.main import _limits
 from nixfleet_runtime.config.options import ConfigError
 from nixfleet_runtime.config.sections import LogConfig, TrustConfig
 from nixfleet_runtime.kernel.mutator import SingleMutator
@@ -108,6 +109,12 @@ def test_everything_that_a_configuration_may_say_is_read(directory: Path) -> Non
         plan_seconds = 0.5
         [log]
         level = "warning"
+        [forecast]
+        disabled = true
+        [retention]
+        directory = "archive"
+        keep_days = 30
+        at = "04:45"
     """
     config = loaded(directory, text)
     tls = TlsConfig(directory / "certificate.pem", directory / "key.pem")
@@ -119,6 +126,8 @@ def test_everything_that_a_configuration_may_say_is_read(directory: Path) -> Non
     )
     assert config.ticks.plan_seconds == 0.5
     assert config.log.level is LogLevel.WARNING
+    assert config.forecast.disabled
+    assert config.retention == RetentionConfig(directory / "archive", 30, time(4, 45))
 
 
 def test_an_empty_configuration_is_told_all_that_it_must_say(directory: Path) -> None:
@@ -280,3 +289,11 @@ def test_the_queue_is_as_long_as_the_mutator_has_it_by_default() -> None:
     """An embedder without a configuration gets the same limit."""
     parameters = inspect.signature(SingleMutator.__init__).parameters
     assert parameters["queue_length_max"].default == LimitsConfig().queue_length_max
+
+
+def test_the_server_has_each_limit_of_the_configuration() -> None:
+    """Under the same name; that of the queue is for the mutator."""
+    given = {name: number for number, name in enumerate(asdict(LimitsConfig()), start=1)}
+    limits = asdict(_limits(LimitsConfig(**given)))
+    del given["queue_length_max"]
+    assert limits == given

@@ -400,6 +400,32 @@ def test_the_next_look_is_at_the_next_time_of_day(at: time, now: str, expected: 
     assert seconds_until(at, datetime.fromisoformat(now)) == expected
 
 
+class _NotingClock(FakeClock):
+    """Notes for how long it was slept."""
+
+    def __init__(self, start: datetime) -> None:
+        super().__init__(start)
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await super().sleep(seconds)
+
+
+async def test_the_next_look_is_at_the_time_of_the_configuration(
+    keeper: Kept, exports: Path
+) -> None:
+    """Not at the default, once a look went well."""
+    clock = _NotingClock(END)
+    at = (END + timedelta(hours=2)).time()
+    worker = RetentionWorker(RetentionConfig(exports, 20, at), keeper, clock)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await _until(lambda: clock.slept != [])
+        tasks.cancel_scope.cancel()
+    assert (worker.failing_since, clock.slept) == (None, [2 * 3600])
+
+
 def test_a_control_plane_process_exports_and_drops_beside_its_hosts(
     lived: Path, tmp_path: Path
 ) -> None:

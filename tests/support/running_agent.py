@@ -1,6 +1,7 @@
 """An agent that really runs: its service, its workers, its journal; the machine, the network and time are a test's."""
 
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -165,12 +166,15 @@ class ControlPlane:
 
 
 class Disk(SqliteJournal):
-    """A journal on a disk that a test can fill."""
+    """A journal on a disk that a test can fill, and whose writes it can hold up until `may_end` is set."""
 
     is_full = False
     refused = 0
+    may_end: threading.Event | None = None
 
     def commit(self, writes: Sequence[Write]) -> None:
+        if self.may_end is not None:
+            self.may_end.wait()
         if self.is_full:
             self.refused += 1
             raise sqlite3.OperationalError("database or disk is full")
