@@ -1,11 +1,13 @@
 """What counts as an answer of the control plane."""
 
+import logging
 from datetime import timedelta
 
 import pytest
 
 from nixfleet_agent.network.answers import failure_of
 from nixfleet_agent.workers.contact import Contact
+from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_runtime.http.problem import HttpProblem
 from nixfleet_runtime.transport import TransportFailed
 from tests.agent.lone_agent import T0
@@ -46,15 +48,17 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
     caplog.set_level("INFO")
     times = iter((T0, T0 + timedelta(seconds=40)))
     contact = Contact(lambda: next(times))
+    trouble = Trouble(logging.getLogger("nixfleet_agent"), "the heartbeat")
     for problem in ("connection refused", "time-out"):
-        with pytest.raises(TransportFailed), contact.noted():
+        with pytest.raises(TransportFailed) as failed, contact.noted():
             raise TransportFailed(problem)
-    assert contact.is_away
+        contact.failed(failed.value, trouble)
     with contact.noted():
         pass
+    contact.failed(TransportFailed("status 500"), trouble)
 
-    assert not contact.is_away
     assert caplog.messages == [
         "the control plane is not reachable, and facts wait in the journal: connection refused",
         "the control plane is reachable again, after 40 s",
+        "the heartbeat fails: status 500",
     ]

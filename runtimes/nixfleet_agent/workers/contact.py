@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
+from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_runtime.transport import TransportFailed
 
 _LOG: Final = logging.getLogger(__name__)
@@ -23,11 +24,6 @@ class Contact:
         self._away_since: datetime | None = None
         self.answered_at: datetime | None = None
 
-    @property
-    def is_away(self) -> bool:
-        """Whether the latest request had no answer, which is in the log."""
-        return self._away_since is not None
-
     @contextmanager
     def noted(self) -> Iterator[None]:
         """Note the answer to a request that is made inside. A refusal is an answer: it came all the way."""
@@ -40,6 +36,11 @@ class Contact:
                 self._missed(failure)
             raise
         self._answered()
+
+    def failed(self, failure: TransportFailed, trouble: Trouble) -> None:
+        """Log the failure of one worker's request, unless it belongs to an outage, which is in the log already."""
+        if self._away_since is None:
+            trouble.failed(failure.kind, failure)
 
     def _missed(self, failure: TransportFailed) -> None:
         if self._away_since is None:

@@ -91,7 +91,7 @@ class DispatchWorker:
                     yield from self._offer(dispatch)
                 self._backoff.reset()
             except TransportFailed as error:
-                self._note(error)
+                self._contact.failed(error, self._trouble)
                 yield from self._backoff.pause(error.retry_after_seconds)
             else:
                 took_seconds = (self._now() - began_at).total_seconds()
@@ -149,7 +149,3 @@ class DispatchWorker:
         self._refusals.dispatch_refused(dispatch.rollout_id, reason)
         self._log.error("not acting on the dispatch of %s: %s", dispatch.rollout_id, reason)
         yield from Wait(AFTER_REFUSED_SECONDS)
-
-    def _note(self, error: TransportFailed) -> None:
-        if not self._contact.is_away:  # That is in the log already, for all who call.
-            self._trouble.failed(error.kind, error)

@@ -77,7 +77,7 @@ class HeartbeatWorker:
                 yield from self._warrants.take(reply.warrants)
                 yield from self._freshness.look(reply.release)
             except TransportFailed as error:
-                self._note(error)
+                self._contact.failed(error, self._trouble)
                 # Before the first exchange with the control plane, the agent does not know what it must continue.
                 yield from self._backoff.pause(error.retry_after_seconds)
             else:
@@ -121,7 +121,3 @@ class HeartbeatWorker:
         answer = yield from self._post.insist(input)
         if isinstance(answer, RequestRefused):
             refused[answer.rollout_id] = answer.reason
-
-    def _note(self, error: TransportFailed) -> None:
-        if not self._contact.is_away:  # That is in the log already, for all who call.
-            self._trouble.failed(error.kind, error)

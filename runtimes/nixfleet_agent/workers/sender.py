@@ -96,7 +96,7 @@ class Sender:
                 outcome = yield from PostEvents(envelopes_of(self._hostname, rows))
             require_bounded_outcome(outcome, rows[0].rollout_id, [row.fact.seq for row in rows])
         except TransportFailed as error:
-            self._note(error)
+            self._contact.failed(error, self._trouble)
             self._retry_after_seconds = error.retry_after_seconds
             self._was_answered = error.kind == OUT_OF_BOUNDS
             return False
@@ -111,7 +111,3 @@ class Sender:
         for input in sent.inputs:
             yield from self._post.insist(input)
         return sent.moved
-
-    def _note(self, error: TransportFailed) -> None:
-        if not self._contact.is_away:  # That is in the log already, for all who call.
-            self._trouble.failed(error.kind, error)
