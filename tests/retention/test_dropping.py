@@ -22,12 +22,7 @@ from nixfleet_control_plane.history.retention.export_file import (
 )
 from nixfleet_control_plane.history.retention.exportable import Exportable, exportable
 from nixfleet_control_plane.history.retention.log_start import log_start
-from nixfleet_control_plane.history.retention.whole_log import (
-    RowsDropped,
-    dropped_rows,
-    whole_hashes,
-    whole_log,
-)
+from nixfleet_control_plane.history.retention.whole_log import RowsDropped
 from nixfleet_control_plane.messages.inputs import RetireQuarantine
 from nixfleet_control_plane.messages.log_entry import LogRow, chain_hash
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
@@ -39,6 +34,7 @@ from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import Layout
 from tests.engines.scripted_host import ScriptedHost
 from tests.engines.story import LATE, RETENTION_MINUTES, STEPS, Step, Story
+from tests.retention.whole_log import dropped_rows, whole_hashes, whole_log
 from tests.upgrades.killing import killed_at
 
 ALL = datetime(9999, 1, 1).astimezone()

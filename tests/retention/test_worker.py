@@ -30,7 +30,6 @@ from nixfleet_control_plane.history.retention.keeper import (
     export_months,
 )
 from nixfleet_control_plane.history.retention.log_start import log_start
-from nixfleet_control_plane.history.retention.whole_log import dropped_rows, whole_log
 from nixfleet_control_plane.history.retention.worker import (
     RetentionConfig,
     RetentionWorker,
@@ -45,6 +44,7 @@ from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.process.own_process import WorkFailed
 from tests.engines.releases import Publisher
 from tests.retention.half_a_year import END, MONTHS, live_half_a_year
+from tests.retention.whole_log import dropped_rows, whole_log
 from tests.support.control_plane_process import Premises
 
 pytestmark = pytest.mark.anyio

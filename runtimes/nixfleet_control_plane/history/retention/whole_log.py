@@ -1,15 +1,11 @@
-"""A log from its first row on: rows that were exported and dropped, from their files, and then those that are left."""
+"""The rows of a log that were exported and dropped, from their files."""
 
-import sqlite3
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 from nixfleet_control_plane.history.retention.export_file import exported_rows
-from nixfleet_control_plane.history.retention.log_start import LogStart, log_start
-from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
-from nixfleet_control_plane.store.sqlite_store import read_log
-from nixfleet_control_plane.store.stored_row import LOG_BEGINS_AT
+from nixfleet_control_plane.history.retention.log_start import LogStart
+from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_proto.errors import NixfleetError
 
 
@@ -27,35 +23,13 @@ class RowsDropped(NixfleetError):
         )
 
 
-def dropped_rows(connection: sqlite3.Connection, exports: Path | None) -> Iterator[LogRow]:
-    """Yield the rows before the first one that the log has, each verified.
+def rows_before(start: LogStart, exports: Path | None) -> Iterator[LogRow]:
+    """Yield the rows of a log before its first one, each verified.
 
     Raises: RowsDropped, if there are some and `exports` is `None`; ExportAltered, ExportMissing, OSError.
     """
-    return rows_before(log_start(connection), exports)
-
-
-def rows_before(start: LogStart, exports: Path | None) -> Iterator[LogRow]:
-    """As `dropped_rows`, of any store's log."""
     if start.first_seq == 1:
         return
     if exports is None:
         raise RowsDropped(start.first_seq)
     yield from exported_rows(exports, start.first_seq, start.prev_hash)
-
-
-def whole_log(connection: sqlite3.Connection, exports: Path | None = None) -> Iterator[LogRow]:
-    """Yield every row from the first on. Raises: as `dropped_rows`; the rows of the database are not verified."""
-    return chain(dropped_rows(connection, exports), read_log(connection))
-
-
-def whole_hashes(connection: sqlite3.Connection, exports: Path | None = None) -> Iterator[bytes]:
-    """Yield the hash of every row from the first on. Raises: as `dropped_rows`."""
-    head = FIRST_PREV_HASH
-    for row in dropped_rows(connection, exports):
-        head = chain_hash(head, row)
-        yield head
-    for (row_hash,) in connection.execute(
-        f"SELECT hash FROM event_log WHERE seq >= {LOG_BEGINS_AT} ORDER BY seq"
-    ):
-        yield row_hash
