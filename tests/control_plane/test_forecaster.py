@@ -1,5 +1,6 @@
 """The process that forecasts, and `GET /v1/forecast`: bounded, shared, started again, and gone at the end."""
 
+import json
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from nixfleet_control_plane.forecaster import (
     forecast_command,
     forecasting,
 )
+from nixfleet_proto.steering.approval import WAVE_MAX
 from nixfleet_runtime.config.plugins import STORES, Plugin
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.forecasts import FORECAST, Forecast
@@ -230,6 +232,20 @@ async def test_no_forecast_is_an_answer_with_its_reason(
     assert preview.status_code == status
     assert (answer.status_code, answer.headers.get("Retry-After")) == (status, retry)
     assert answer.json()["detail"] == given.why
+
+
+@pytest.mark.parametrize("wave", [-1, WAVE_MAX + 1, 10**18])
+async def test_a_statement_on_a_wave_that_cannot_be_is_refused_before_it_is_previewed(
+    site: Site, wave: int
+) -> None:
+    """The process would end of it, and read the whole log again for the next reader."""
+    path = "/v1/rollouts/stable@r2/approvals"
+    meant = json.dumps({"path": path, "body": {"wave": wave, "decision": "approve"}}).encode()
+
+    refused = await site.operate("POST", paths.PREVIEW, meant, name="bob", key=READER_KEY)
+
+    assert refused.status_code == 422, refused.text
+    assert "$.wave" in refused.text
 
 
 async def test_a_control_plane_without_a_forecaster_says_so(tmp_path: Path) -> None:

@@ -3,16 +3,19 @@
 Source: docs/spec/forecast.md, Previews.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
 from attrs import frozen
 
+from nixfleet_proto.checked import at_least, at_most, checked
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
+from nixfleet_proto.errors import ValueProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_proto.steering.approval import Decision
+from nixfleet_proto.steering.approval import WAVE_MAX, Decision
 from nixfleet_runtime.http.forecasts import Span
 from nixfleet_runtime.http.request_limits import RequestCoder
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -30,11 +33,16 @@ class PreviewBody:
 
 
 @frozen
+@checked
 class StatementBody:
-    """A statement on a wave, before it is signed."""
+    """A statement on a wave, before it is signed; the wave is within the bounds of one that is."""
 
     wave: int
     decision: Decision
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from at_least("wave", self.wave, 0)
+        yield from at_most("wave", self.wave, WAVE_MAX)
 
 
 @frozen
