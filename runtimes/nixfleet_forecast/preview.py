@@ -73,7 +73,7 @@ from nixfleet_state_machine.rollout.state import RolloutState
 STEPS_MAX: Final = 20_000
 """How many steps one run takes at most: about three seconds."""
 _HOST_RUNS_MAX: Final = 12_000
-_KEY: Final = SigningKey(sha256(b"what a preview states is in nobody's name").digest())
+_KEY: Final = SigningKey(sha256(b"signs what a preview states, and nothing else").digest())
 _NOT_STATED: Final = "a preview"
 
 

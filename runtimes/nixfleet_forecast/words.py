@@ -100,7 +100,7 @@ def _done(span: Span, runs: int) -> str:
 def span_words(span: Span | None, runs: int) -> str:
     """Return a range in words: `between … and …, half of the runs by …`. runs: how many there were."""
     if span is None or (span.p10 is None and not span.runs):
-        return "not in sight"
+        return "at no known time"
     if span.p10 is None or span.p50 is None:
         return f"in {span.runs} of {runs} runs only"
     if span.p90 is None:

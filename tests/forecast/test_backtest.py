@@ -45,7 +45,7 @@ def test_under_the_recorded_policy_every_rollout_ends_when_it_did(seed: int) -> 
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[SlowFleet]:
-    """Two releases converged; the third failed on its first canary, halted, and nobody cleared it."""
+    """Two releases converged; the third failed on its first canary, halted, and was not cleared."""
     with scratch_directory() as directory:
         made = lived(directory)
         with closing(made):

@@ -229,7 +229,7 @@ def test_a_halted_rollout_has_no_end_and_no_forecast(fleet: SlowFleet) -> None:
 
 
 def test_a_failed_host_that_is_tolerated_is_settled(fleet: SlowFleet) -> None:
-    """It keeps nobody from the end."""
+    """The rollout ends without it."""
     tolerant = evolve(TWO_WAVES, policy=RolloutPolicy(max_failures=1))
     assert tolerant.policy.tolerance == Tolerance(1)
     fleet.behaviour = Behaviour(

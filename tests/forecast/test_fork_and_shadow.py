@@ -105,7 +105,7 @@ def test_with_a_trust_file_a_fork_has_a_configuration(
 def test_a_row_that_is_not_there_is_refused_and_leaves_nothing(
     fleet: SlowFleet, tmp_path: Path, nixfleet: Invoke, seq: str, found: str
 ) -> None:
-    """A fork of half a wish is none."""
+    """There is no fork of fewer rows than were asked for."""
     refused = nixfleet("log", "fork", fleet.database, "--at", seq, "--to", tmp_path / "fork")
 
     assert refused.exit_code == 1

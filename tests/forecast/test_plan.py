@@ -105,7 +105,7 @@ def test_a_first_release_is_planned_without_ranges(tmp_path: Path, nixfleet: Inv
 
     assert shown.exit_code == 0, shown.output
     assert "when it ends is not known" in shown.output
-    assert f"wave 0 (3 hosts): begins {now}, ends not in sight" in shown.output
+    assert f"wave 0 (3 hosts): begins {now}, ends at no known time" in shown.output
 
 
 def test_a_host_of_a_plan_was_not_dispatched(

@@ -117,7 +117,7 @@ def test_pausing_takes_back_what_has_not_begun(fleet: SlowFleet) -> None:
 
 
 def test_an_approval_that_is_asked_for_lets_the_wave_begin(fleet: SlowFleet) -> None:
-    """It is judged as one that is signed; one of somebody else is refused by name."""
+    """It is judged as one that is signed; one of another operator is refused by name."""
     approvals = WaveGuards(approvals=Approvals(1, ("ada",)))
     fleet.publish("r3", evolve(fleet.layout, guards=(WaveGuards(), approvals)))
     fleet.pass_time(minutes=20)
