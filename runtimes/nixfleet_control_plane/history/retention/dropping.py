@@ -58,7 +58,8 @@ _KEPT_BY: Final = ("event_log_is_append_only_delete", "contents_are_append_only_
 """The triggers that let nothing be dropped."""
 ROWS_REMOVED_MAX: Final = 2_000
 """How many rows one transaction removes: a commit that waits for it waits for some ten milliseconds."""
-_READ_ROWS_MAX: Final = 10_000
+_READ_ROWS_MAX: Final = 1_000
+"""How many rows are in memory at once: hosts decide how long each is, up to the bound of a request's body."""
 _UNREFERRED_MAX: Final = 500
 
 
