@@ -69,9 +69,19 @@ def test_a_host_is_shown_with_state_since_when_and_wave() -> None:
         (STATUS, "nothing is planned for it in this rollout"),
         (evolve(STATUS, state=HostState.CONVERGED), "it is done"),
         (
-            evolve(STATUS, state=HostState.REVERTED),
+            evolve(STATUS, state=HostState.FAILED),
             "it failed, and makes no further attempt by itself: "
             '"nixfleet operator retry|excuse stable@a1 web-02", or another release',
+        ),
+        (
+            evolve(STATUS, state=HostState.REVERTED, attempts=2),
+            "it failed, and makes no further attempt by itself: "
+            '"nixfleet operator retry|excuse stable@a1 web-02", or another release',
+        ),
+        (
+            evolve(STATUS, state=HostState.REVERTED),
+            "it rolled back after attempt 1 of 1, the last that is signed: "
+            '"nixfleet operator excuse stable@a1 web-02", or another release',
         ),
         (
             evolve(STATUS, waits_for=WaitsFor.DISPATCH),

@@ -165,10 +165,12 @@ def _at_rest(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> s
     if status.rollout_state is RolloutState.ABORTED:
         return "the rollout was aborted: nothing is planned for it until another release"
     if status.state in _FAILED and status.standing is not Standing.EXCUSED:
-        return (
-            "it failed, and makes no further attempt by itself: "
-            f'"nixfleet operator retry|excuse {rollout.rollout_id} {host}", or another release'
-        )
+        begin, ends = "it failed, and makes no further attempt by itself", "retry|excuse"
+        if status.state is HostState.REVERTED and status.attempt >= status.attempts:
+            # One that rolled back obeys no more attempts than were signed, so a retry would be refused.
+            made = f"{status.attempt} of {status.attempts}"
+            begin, ends = f"it rolled back after attempt {made}, the last that is signed", "excuse"
+        return f'{begin}: "nixfleet operator {ends} {rollout.rollout_id} {host}", or another release'
     return "nothing is planned for it in this rollout"
 
 
