@@ -597,6 +597,8 @@ async def test_a_host_is_shown_whole(desk: OperatorConsole) -> None:
 
     assert "it failed: the switch failed with exit code 1\n    no space\n" in failed
     assert "\x1b" not in failed
+    assert "  switch began\n" in failed
+    assert "soak ends" not in failed
     assert "rollout-halted: " in waiting
     assert "An operator clears the rollout, or a repaired closure is released." in waiting
     unknown = await desk.run("host", "wev-02")

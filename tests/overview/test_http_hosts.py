@@ -85,6 +85,18 @@ async def test_a_host_that_waits_has_every_gate_with_what_frees_it(site: Site) -
     assert (page.runs, page.should_run, page.wave) == (None, "shared", 1)
 
 
+async def test_a_host_that_has_not_switched_shows_no_end_of_a_soak(site: Site) -> None:
+    """Its record has the earliest end since the dispatch, but it does not soak yet."""
+    await tell(site, "web-01", DispatchAck("old", CLOCK.now(), 1))
+
+    page = await record(site, "web-01")
+
+    assert [moment.kind for moment in page.moments] == [
+        MomentKind.DISPATCHED,
+        MomentKind.ACKNOWLEDGED,
+    ]
+
+
 async def test_a_host_that_runs_shows_its_times_and_probes(site: Site) -> None:
     now = CLOCK.now()
     await tell(

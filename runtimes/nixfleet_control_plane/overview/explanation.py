@@ -170,7 +170,9 @@ def _at_rest(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> s
             # One that rolled back obeys no more attempts than were signed, so a retry would be refused.
             made = f"{status.attempt} of {status.attempts}"
             begin, ends = f"it rolled back after attempt {made}, the last that is signed", "excuse"
-        return f'{begin}: "nixfleet operator {ends} {rollout.rollout_id} {host}", or another release'
+        return (
+            f'{begin}: "nixfleet operator {ends} {rollout.rollout_id} {host}", or another release'
+        )
     return "nothing is planned for it in this rollout"
 
 

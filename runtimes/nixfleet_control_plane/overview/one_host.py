@@ -138,6 +138,8 @@ def _gate(
 
 
 def _moments(record: HostRolloutState) -> Iterator[Moment]:
+    # Before its switch a host has an earliest end, too, but nothing soaks.
+    has_switched = record.activation_completed_at is not None
     times = {
         MomentKind.DISPATCHED: record.dispatched_at,
         MomentKind.ACKNOWLEDGED: record.dispatch_acked_at,
@@ -147,7 +149,7 @@ def _moments(record: HostRolloutState) -> Iterator[Moment]:
         MomentKind.DEFERRED: record.deferred_at,
         MomentKind.FIRST_PROBE: record.probe_observed_first_at,
         MomentKind.FIRST_PROBE_FAILURE: record.probe_failure_first_at,
-        MomentKind.SOAK_ENDS: soak_end_of(record),
+        MomentKind.SOAK_ENDS: soak_end_of(record) if has_switched else None,
         MomentKind.CONVERGED: record.converged_at,
         MomentKind.FAILED: record.failed_at,
         MomentKind.REVERTED: record.reverted_at,

@@ -22,7 +22,7 @@ from nixfleet_state_machine.rollout.state import Standing
 class MomentKind(WordEnum):
     """A point in the life of a host in a rollout. The values are the wire's.
 
-    SOAK_ENDS: the earliest end, which may be to come.
+    SOAK_ENDS: the earliest end, which may be to come; from the switch on.
     """
 
     DISPATCHED = "dispatched"

@@ -5,7 +5,13 @@ from datetime import datetime
 
 from nixfleet_cli.shared.output import shown_time
 from nixfleet_runtime.fact_words import short
-from nixfleet_runtime.http.host_pages import HostRecordPage, HostWhole, ShownGate, ShownProbe
+from nixfleet_runtime.http.host_pages import (
+    HostRecordPage,
+    HostWhole,
+    Moment,
+    ShownGate,
+    ShownProbe,
+)
 from nixfleet_runtime.http.overview import (
     Need,
     Overview,
@@ -110,7 +116,7 @@ def _record(record: HostRecordPage) -> Iterator[str]:
     drifted = " (drifted)" if record.is_drifted else ""
     yield f"  runs {runs}{drifted}, should run {short(record.should_run)}"
     yield from (f"  {line}" for gate in record.gates for line in _gate(gate))
-    yield from (f"  {shown_time(moment.at)}  {moment.kind}" for moment in record.moments)
+    yield from (f"  {shown_time(moment.at)}  {_moment(moment)}" for moment in record.moments)
     yield from (f"  {_probe(probe)}" for probe in record.probes)
     if record.failure is not None:
         yield f"  it failed: {record.failure.text}"
@@ -120,6 +126,11 @@ def _record(record: HostRecordPage) -> Iterator[str]:
     for row in record.rows:
         signed = "" if row.signature is None else ", signed"
         yield f"    {row.seq}  {shown_time(row.ts)}  {row.actor} {row.text}{signed}"
+
+
+def _moment(moment: Moment) -> str:
+    """Return what happened, in words: `switch began`."""
+    return moment.kind.value.replace("-", " ")
 
 
 def _gate(gate: ShownGate) -> Iterator[str]:
