@@ -80,7 +80,7 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
         "  none\n"
         "\n"
         "in force\n"
-        "  stable  stable@r2  signed 2026-05-16 01:15:00Z  stale in 7260 s\n"
+        "  stable  stable@r2  signed 2026-05-16 01:15:00Z  stale in 2.0 h\n"
         "\n"
         "refused releases\n"
         "  none\n"

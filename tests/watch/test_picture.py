@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from nixfleet_cli.shared.output import shown_span
 from nixfleet_cli.watch.following import Look
 from nixfleet_cli.watch.hosts import NamedHost
-from nixfleet_cli.watch.picture import Size, ago, picture
+from nixfleet_cli.watch.picture import Size, picture
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.http.forecasts import Forecast, RolloutForecast, SlowHost, Span
 from nixfleet_runtime.http.listings import ListedRow
@@ -164,4 +165,4 @@ def test_no_character_that_moves_a_terminal_gets_through(hostile: str) -> None:
     [(-5, "0 s"), (59, "59 s"), (16 * 60, "16 min"), (5400, "1.5 h"), (3 * 86400, "3 days")],
 )
 def test_a_span_is_said_in_its_greatest_unit(seconds: int, words: str) -> None:
-    assert ago(timedelta(seconds=seconds)) == words
+    assert shown_span(timedelta(seconds=seconds)) == words

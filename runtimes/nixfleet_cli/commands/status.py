@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from attrs import frozen
 
@@ -14,7 +14,15 @@ from nixfleet_cli.shared.budgets import budget_rows
 from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.database import DATABASE, StoredLog, reading, store_argument
 from nixfleet_cli.shared.file_versions import Versions, versions_of
-from nixfleet_cli.shared.output import ROWS_MAX, Output, Row, printing, section, shown_time
+from nixfleet_cli.shared.output import (
+    ROWS_MAX,
+    Output,
+    Row,
+    printing,
+    section,
+    shown_span,
+    shown_time,
+)
 from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.engine.guard_verdicts import guarded_rollout
 from nixfleet_control_plane.engine.in_force import in_force
@@ -340,7 +348,8 @@ def _in_force(state: State, at: datetime) -> Iterator[Row]:
     """What each channel points at, and for how long hosts accept it, unless they have a shorter limit."""
     for each in in_force(state):
         seconds = _seconds_until_stale(each, at)
-        until = f"stale in {seconds} s" if seconds > 0 else f"STALE for {-seconds} s: sign again"
+        span = shown_span(timedelta(seconds=abs(seconds)))
+        until = f"stale in {span}" if seconds > 0 else f"STALE for {span}: sign again"
         yield each.channel, each.rollout_id, f"signed {shown_time(each.signed_at)}", until
 
 

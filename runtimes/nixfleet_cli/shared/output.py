@@ -7,7 +7,7 @@ and generated documents. Data is escaped cell by cell, so a line end in it forge
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import wraps
 from pathlib import Path
@@ -140,6 +140,18 @@ def warn(line: str) -> None:
 def shown_time(at: datetime) -> str:
     """Return a time as people read it, in UTC: `2026-05-16 01:00:00Z`."""
     return f"{at:{_TIME}}"
+
+
+def shown_span(span: timedelta) -> str:
+    """Return a length of time in its greatest unit; below nothing as nothing: `12 s`, `16 min`, `1.5 h`, `3 days`."""
+    seconds = max(span.total_seconds(), 0)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.0f} days"
 
 
 def table(rows: Iterable[Row], header: Row = ()) -> Iterator[str]:

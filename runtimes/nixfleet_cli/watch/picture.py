@@ -12,6 +12,7 @@ from rich.rule import Rule
 from rich.table import Column, Table
 from rich.text import Text
 
+from nixfleet_cli.shared.output import shown_span
 from nixfleet_cli.watch.following import Look
 from nixfleet_cli.watch.hosts import NamedHost
 from nixfleet_proto.frozen_map import FrozenMap
@@ -95,18 +96,6 @@ def picture(
     return Group(*parts, *_section("log", shown, "", len(shown)))
 
 
-def ago(span: timedelta) -> str:
-    """Return how long ago in its greatest unit: `12 s`, `16 min`, `1.5 h`, `3 days`."""
-    seconds = max(span.total_seconds(), 0)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.0f} days"
-
-
 def _head(overview: Overview, now: datetime, silence: str | None) -> Text:
     if silence is not None:
         as_of = f"as of {overview.now:%H:%M:%S} UTC"
@@ -137,7 +126,7 @@ def _rollout(
 
 
 def _facts(rollout: RolloutOverview, now: datetime) -> Iterator[str]:
-    yield f"opened {rollout.opened_at:%Y-%m-%d %H:%M} UTC, {ago(now - rollout.opened_at)} ago"
+    yield f"opened {rollout.opened_at:%Y-%m-%d %H:%M} UTC, {shown_span(now - rollout.opened_at)} ago"
     if rollout.author is not None:
         yield f"by {rollout.author}"
     if rollout.on_failure is not None:
@@ -164,9 +153,9 @@ def _forecast(rollout: RolloutOverview, forecast: Forecast, now: datetime) -> It
 
 
 def _slow(slow: SlowHost, now: datetime) -> Text:
-    usual = ago(timedelta(seconds=slow.p95_seconds))
+    usual = shown_span(timedelta(seconds=slow.p95_seconds))
     return _line(
-        f"{slow.host} is at {slow.stage} for {ago(now - slow.since)}; 95 of 100 took at most {usual}"
+        f"{slow.host} is at {slow.stage} for {shown_span(now - slow.since)}; 95 of 100 took at most {usual}"
     )
 
 
@@ -216,7 +205,7 @@ def _needs(needs: Sequence[Need], now: datetime) -> list[RenderableType]:
     """Return each need with what answers it on a line of its own, which is not cut: a command is to be copied."""
     shown = list[RenderableType]()
     for need in needs[:_LISTED_MAX]:
-        since = "" if need.since is None else f" (for {ago(now - need.since)})"
+        since = "" if need.since is None else f" (for {shown_span(now - need.since)})"
         what = need.answer if need.command is None else f"nixfleet operator {need.command}"
         shown += [*_indented([_line(f"{need.text}{since}")]), Text(visible(f"    {what}"), "bold")]
     if len(needs) > _LISTED_MAX:
@@ -226,7 +215,7 @@ def _needs(needs: Sequence[Need], now: datetime) -> list[RenderableType]:
 
 def _wait(waiting: WaitingHosts, now: datetime) -> Text:
     until = "" if waiting.until is None else f", until {_clock(waiting.until, now)}"
-    since = "" if waiting.since is None else f", for {ago(now - waiting.since)}"
+    since = "" if waiting.since is None else f", for {shown_span(now - waiting.since)}"
     detail = f": {waiting.detail}" if waiting.detail else ""
     unit = "host" if waiting.hosts == 1 else "hosts"
     return _line(
