@@ -11,6 +11,7 @@ from attrs import frozen
 from click.testing import CliRunner, Result
 
 from nixfleet_cli.main import main
+from nixfleet_proto.signing import SigningKey
 from tests.support.served_control_plane import OPERATOR_KEY, Site, site_with
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +29,7 @@ class Watcher:
         """Return what `nixfleet watch` did with these arguments."""
         who = ["--url", self.site.url, "--key", str(self.key_file), "--name", "alice"]
         return await anyio.to_thread.run_sync(
-            partial(CliRunner().invoke, main, ["watch", *arguments, *who], catch_exceptions=False)
+            partial(CliRunner().invoke, main, ["watch", *who, *arguments], catch_exceptions=False)
         )
 
 
@@ -48,6 +49,7 @@ async def test_a_rollout_that_an_operator_aborted_ends_the_wait_for_done_with_ex
     ended = await watcher.run("stable@r1", "--until", "done")
     assert ended.exit_code == 1
     assert "expected done, found: stable@r1 is aborted" in ended.stderr
+    assert "out of time" not in ended.stderr
     assert "stable@r1 is aborted" in ended.stdout
 
 
@@ -67,7 +69,23 @@ async def test_a_pause_without_an_end_needs_a_decision(watcher: Watcher) -> None
 async def test_a_wait_that_takes_too_long_is_exit_code_1(watcher: Watcher, name: str) -> None:
     ended = await watcher.run(name, "--until", "done", *MOMENT)
     assert ended.exit_code == 1
-    assert "expected done within 0.01 minutes" in ended.stderr
+    assert "out of time: expected done within 0.01 minutes" in ended.stderr
+
+
+async def test_a_key_that_the_control_plane_refuses_is_exit_code_1(watcher: Watcher) -> None:
+    other = watcher.key_file.with_name("other.key")
+    SigningKey.generate().save(other)
+    ended = await watcher.run("stable", "--until", "done", "--key", str(other))
+    assert ended.exit_code == 1
+    assert "out of time" not in ended.stderr
+
+
+async def test_a_control_plane_that_does_not_answer_at_first_is_exit_code_2(
+    watcher: Watcher,
+) -> None:
+    ended = await watcher.run("stable", "--until", "done", "--url", "http://127.0.0.1:1")
+    assert ended.exit_code == 2
+    assert "cannot connect to http://127.0.0.1:1" in ended.stderr
 
 
 async def test_a_limit_without_a_wait_is_a_usage_error(watcher: Watcher) -> None:

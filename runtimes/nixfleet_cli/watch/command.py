@@ -42,8 +42,8 @@ def watch(
 
     A terminal shows one picture, which is drawn anew as the fleet goes on. A pipe gets lines.
 
-    Exit codes: 0 what --until waits for is so; 1 it cannot come any more, such as done after a halt, or came not in
-    time, or the control plane refuses; 2 no answer.
+    Exit codes: 0 what --until waits for is so; 1 it cannot come any more, such as done after a halt, or did not come in
+    time, or the control plane refuses the key or the request; 2 no answer to the first request, or an option is wrong.
     """
     if within_minutes is not None and until is None:
         raise click.UsageError("expected --until with --within-minutes, found it alone")
@@ -57,7 +57,9 @@ def watch(
         note("")
         return
     if ending is None:
-        raise Findings(f"expected {until} within {within_minutes:g} minutes, found it not so")
+        raise Findings(
+            f"out of time: expected {until} within {within_minutes:g} minutes, found it not so; it may still come"
+        )
     if not ending.is_reached:
         raise Findings(f"expected {until}, found: {ending.text}")
 
