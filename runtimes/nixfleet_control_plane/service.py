@@ -359,6 +359,7 @@ class ControlPlaneService:
                 silent=silent,
                 refusing=notices.refusing_hosts,
                 knocking=len(notices.refused_enrollments),
+                declared=len(self.ring().fleet_keys),
             ),
             needs_you=self._engine.fleet_needs(self._fleet_notices()),
             rollouts=self._engine.overviews(now, stale_at, rollout_id),

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from nixfleet_control_plane.feed import Feed
+from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import OperatorRole
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.listings import RefusedArtefact
 from nixfleet_runtime.http.overview import OVERVIEW, NeedKind, Overview
 from nixfleet_runtime.http.signing.key_id import operator_key_id
 from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
+from tests.engines.releases import Layout
 from tests.support.served_control_plane import CLOCK, READER_KEY, Site, site_with
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +45,16 @@ async def test_an_overview_says_who_asks_and_as_of_which_row(site: Site) -> None
         "stable@r1 is going well: 0 of 3 hosts have converged, none failed."
     ]
     assert shown.rollouts[0].stale_at is not None
+
+
+async def test_hosts_that_are_known_by_a_declared_key_are_counted(site: Site) -> None:
+    key = SigningKey.generate().public_key.public_key
+    before = (await _overview(site)).fleet
+    await site.publish("r2", layout=Layout(pubkeys=(("web-01", key), ("web-02", key))))
+
+    fleet = (await _overview(site)).fleet
+
+    assert (before.declared, fleet.declared, fleet.enrolled) == (0, 2, before.enrolled)
 
 
 async def test_after_a_start_the_time_of_the_last_row_is_read_from_the_store(site: Site) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from nixfleet_cli.commands.seeing.overview_lines import known_hosts
 from nixfleet_cli.shared.output import shown_span
 from nixfleet_cli.watch.following import Look
 from nixfleet_cli.watch.hosts import NamedHost
@@ -15,7 +16,7 @@ from nixfleet_cli.watch.picture import Size, picture
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.http.forecasts import Forecast, RolloutForecast, SlowHost, Span
 from nixfleet_runtime.http.listings import ListedRow
-from nixfleet_runtime.http.overview import Overview
+from nixfleet_runtime.http.overview import FleetCounts, Overview
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.watch.samples import NOW, line, need, overview, rollout, wave
@@ -166,3 +167,18 @@ def test_no_character_that_moves_a_terminal_gets_through(hostile: str) -> None:
 )
 def test_a_span_is_said_in_its_greatest_unit(seconds: int, words: str) -> None:
     assert shown_span(timedelta(seconds=seconds)) == words
+
+
+@pytest.mark.parametrize(
+    ("enrolled", "declared", "words"),
+    [
+        (4, 0, "4 hosts enrolled"),
+        (0, 6, "6 hosts with a declared key"),
+        (4, 1200, "4 hosts enrolled, 1,200 with a declared key"),
+        (0, 0, "0 hosts enrolled"),
+    ],
+)
+def test_hosts_with_a_declared_key_are_known_without_an_enrollment(
+    enrolled: int, declared: int, words: str
+) -> None:
+    assert known_hosts(FleetCounts(enrolled, 0, 0, 0, declared)) == words

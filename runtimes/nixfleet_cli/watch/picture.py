@@ -12,6 +12,7 @@ from rich.rule import Rule
 from rich.table import Column, Table
 from rich.text import Text
 
+from nixfleet_cli.commands.seeing.overview_lines import known_hosts
 from nixfleet_cli.shared.output import shown_span
 from nixfleet_cli.watch.following import Look
 from nixfleet_cli.watch.hosts import NamedHost
@@ -101,7 +102,7 @@ def _head(overview: Overview, now: datetime, silence: str | None) -> Text:
         as_of = f"as of {overview.now:%H:%M:%S} UTC"
         return _line(f"no answer, asked again ({as_of}): {silence}", "bold red")
     fleet = overview.fleet
-    facts = [f"{now:%H:%M:%S} UTC", f"row {overview.head:,}", f"{fleet.enrolled:,} hosts enrolled"]
+    facts = [f"{now:%H:%M:%S} UTC", f"row {overview.head:,}", known_hosts(fleet)]
     facts += [f"{fleet.silent:,} silent"] if fleet.silent else []
     facts += [f"{overview.you.name}, {overview.you.role}"]
     return _line(" · ".join(facts), "dim")

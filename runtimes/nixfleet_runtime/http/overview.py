@@ -239,12 +239,14 @@ class FleetCounts:
     """Hosts over the whole fleet. silent: heard since the start, and not for three minutes.
 
     refusing: whose agent does not act on something. knocking: whose enrollment was refused, at most 100.
+    declared: whose key the fleet declares; one of them may be enrolled, too.
     """
 
     enrolled: int
     silent: int
     refusing: int
     knocking: int
+    declared: int = 0
 
 
 @frozen

@@ -13,6 +13,7 @@ from nixfleet_runtime.http.host_pages import (
     ShownProbe,
 )
 from nixfleet_runtime.http.overview import (
+    FleetCounts,
     Need,
     Overview,
     OverviewWave,
@@ -31,9 +32,18 @@ def overview_lines(shown: Overview) -> Iterator[str]:
     yield from _needs("Needs you, of the fleet:", shown.needs_you)
     fleet = shown.fleet
     yield (
-        f"{fleet.enrolled:,} hosts enrolled, {fleet.silent:,} silent, {fleet.refusing:,} do not act on something, "
+        f"{known_hosts(fleet)}, {fleet.silent:,} silent, {fleet.refusing:,} do not act on something, "
         f"{fleet.knocking:,} knock. Row {shown.head:,} of the log, {shown_time(shown.now)}."
     )
+
+
+def known_hosts(fleet: FleetCounts) -> str:
+    """Return how many hosts have a key: `4 hosts enrolled, 2 with a declared key`."""
+    if not fleet.declared:
+        return f"{fleet.enrolled:,} hosts enrolled"
+    if not fleet.enrolled:
+        return f"{fleet.declared:,} hosts with a declared key"
+    return f"{fleet.enrolled:,} hosts enrolled, {fleet.declared:,} with a declared key"
 
 
 def host_lines(host: HostWhole) -> Iterator[str]:

@@ -748,6 +748,7 @@ export interface FleetCounts {
   readonly "silent": number;
   readonly "refusing": number;
   readonly "knocking": number;
+  readonly "declared"?: number;
 }
 
 export interface Need {
