@@ -33,7 +33,7 @@ def overview_lines(shown: Overview) -> Iterator[str]:
     fleet = shown.fleet
     yield (
         f"{known_hosts(fleet)}, {fleet.silent:,} silent, {fleet.refusing:,} do not act on something, "
-        f"{fleet.knocking:,} knock. Row {shown.head:,} of the log, {shown_time(shown.now)}."
+        f"{fleet.knocking:,} refused at enrollment. Row {shown.head:,} of the log, {shown_time(shown.now)}."
     )
 
 
@@ -93,7 +93,7 @@ def _wave(wave: OverviewWave) -> str:
     others = "".join(f", {count:,} {standing}" for standing, count in wave.standings.items())
     failed = f"{wave.failed:,} failed of {wave.allowed:,} allowed"
     soak = f"soak {wave.soak_seconds // 60} min"
-    return f"{name}, {wave.text}: {states or 'nobody counts'}{others}; {failed}; {soak}"
+    return f"{name}, {wave.text}: {states or 'no host counts'}{others}; {failed}; {soak}"
 
 
 def _needs(heading: str, needs: tuple[Need, ...]) -> Iterator[str]:
