@@ -81,6 +81,16 @@ async def test_a_request_of_another_page_changes_nothing(
     assert (await site.operate("GET", "/v1/log?after=0")).json()["head"] == before
 
 
+async def test_two_hosts_are_refused_by_the_http_library(page: PageCaller) -> None:
+    """The right one first, and another: the request reaches neither a file nor a call."""
+    admission = page.served.admission
+    port = int(admission.host.rpartition(":")[2])
+    request = f"GET / HTTP/1.1\r\nHost: {admission.host}\r\nHost: example.org\r\n\r\n"
+    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(request.encode())
+        assert (await stream.receive()).startswith(b"HTTP/1.1 400 ")
+
+
 async def test_a_preflight_is_given_no_permission(page: PageCaller) -> None:
     """No answer lets another origin read it or send headers of its own."""
     answer = await page.ask(
