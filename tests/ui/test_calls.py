@@ -11,6 +11,7 @@ from nixfleet_ui import calls
 from nixfleet_ui.calls import CallKind, kind_of
 
 OPENAPI = json.loads(Path("docs/reference/openapi.json").read_text())
+SPECIFICATION = Path("docs/spec/local-page.md").read_text()
 
 
 def test_every_call_that_is_forwarded_is_one_of_the_api() -> None:
@@ -19,6 +20,14 @@ def test_every_call_that_is_forwarded_is_one_of_the_api() -> None:
     known |= {path for path in OPENAPI["paths"] if "{" not in path}
     wanted = {*calls.READS, *calls.COMMANDS, *calls.PREVIEWS}
     assert wanted <= known
+
+
+def test_the_specification_lists_every_call_that_is_forwarded() -> None:
+    """A reader learns from the list what the operator's key may sign for the page."""
+    section = SPECIFICATION.partition("## What is forwarded")[2].partition("\n## ")[0]
+    listed = section.partition("```text\n")[2].partition("```")[0].splitlines()
+    reads = [f"GET  {path}" for path in calls.READS]
+    assert listed == reads + [f"POST {path}" for path in (*calls.PREVIEWS, *calls.COMMANDS)]
 
 
 def _names(path: str) -> list[str]:
