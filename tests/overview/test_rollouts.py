@@ -4,7 +4,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from nixfleet_control_plane.messages.inputs import AbortRollout, PlaceHold, RetireQuarantine
+from nixfleet_control_plane.engine.command_checks import command_objection
+from nixfleet_control_plane.messages.inputs import (
+    AbortRollout,
+    PlaceHold,
+    RetireQuarantine,
+    RetryHosts,
+)
 from nixfleet_proto.fleet import Edge, OnDrift
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, RolloutPolicy
 from nixfleet_proto.steering.guards import Approvals, WaveGuards
@@ -253,6 +259,9 @@ def test_a_host_that_drifted_is_named(control_plane: ScriptedControlPlane) -> No
     drift = needs(overview(control_plane))[NeedKind.DRIFT]
 
     assert drift.text == ("web-01 of stable@r1 runs another closure than the one converged to.")
+    retry = RetryHosts(rollout_id, frozenset({"web-01"}), "anna", "it drifted")
+    assert command_objection(control_plane.state, retry, control_plane.now) is not None
+    assert drift.command is None
 
 
 @pytest.mark.parametrize(

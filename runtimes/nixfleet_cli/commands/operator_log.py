@@ -1,6 +1,7 @@
 """`nixfleet operator log`: the log of a control plane in words, over the network, also as it grows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from time import sleep
 from typing import Final
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ from nixfleet_runtime.http.listings import (
 )
 
 WAIT_SECONDS: Final = 20
+PAUSE_SECONDS: Final = 0.5
 LAST_DEFAULT: Final = 50
 SHAPE: Final = (
     "one object a line, with seq, ts, kind, payload, host, signature, rolloutId, actor, text, type "
@@ -62,7 +64,7 @@ def show_log(
     filters = {name: value for name, value in wanted.items() if value is not None}
     begin = max(_page(session, {}, 0, limit=1).head - last, 0) if after is None else after
     try:
-        for page in _pages(session, filters, begin, follows=follows):
+        for page in pages(session, filters, begin, follows=follows):
             values = map(FEED_PAGE.spelling.converter.unstructure, page.events)
             session.output.rows(values, map(cells, page.events), HEADER)
     except KeyboardInterrupt:
@@ -83,13 +85,24 @@ def cells(line: ListedRow) -> Row:
     )
 
 
-def _pages(
-    session: Session, filters: dict[str, str], after: int, *, follows: bool
+def pages(
+    session: Session,
+    filters: dict[str, str],
+    after: int,
+    *,
+    follows: bool,
+    pause: Callable[[float], None] = sleep,
 ) -> Iterator[FeedPage]:
+    """Yield the pages that have lines, from row `after` on; without end if it follows.
+
+    pause: waits so many seconds. A page for which no row was read may come at once, as from a control plane that ends.
+    """
     while True:
         page = _page(session, filters, after, wait=WAIT_SECONDS if follows else 0)
         if page.events:
             yield page
+        if follows and page.next <= after:
+            pause(PAUSE_SECONDS)
         if not follows and page.next >= page.head:
             return
         after = page.next

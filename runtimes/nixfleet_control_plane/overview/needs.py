@@ -326,9 +326,9 @@ def _drifts(state: State, rollout_id: RolloutId) -> Iterator[Need]:
             NeedKind.DRIFT,
             f"{_named(drifted.keys())} of {rollout_id} {'runs' if len(drifted) == 1 else 'run'} "
             "another closure than the one converged to.",
-            "Switch them back, retry them, or release what they run.",
+            # Not `retry`: that is for hosts that failed, and is refused.
+            "Switch them back on the machines, or release what they run.",
             min(drift.since for drift in drifted.values()),
-            command=f"retry {rollout_id} HOST",
             rollout_id=rollout_id,
             channel=rollout_id.channel,
             hosts=len(drifted),
