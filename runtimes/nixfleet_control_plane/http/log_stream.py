@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import anyio
-from anyio import CancelScope
 from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from nixfleet_control_plane.feed import BEAT_SECONDS, IDLE_SECONDS, Feed
 from nixfleet_control_plane.http.log_lines import LogLines, Wanted, page_bytes
 from nixfleet_control_plane.http.server.limits import Pollers
-from nixfleet_control_plane.http.server.presence import until_gone
+from nixfleet_control_plane.http.server.presence import end_when_gone
 from nixfleet_control_plane.messages.log_entry import LogRow
 
 MEDIA_TYPE: Final = "text/event-stream"
@@ -120,7 +119,7 @@ class LogStream(Response):
         """Send frames until the reader is gone, is cut off, or the control plane closes. Raises: Refusal."""
         with self._viewers.waiting(self._operator):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_end_when_gone, self._request, tasks.cancel_scope)
+                tasks.start_soon(end_when_gone, self._request, tasks.cancel_scope)
                 headers = list(_HEADERS)
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await self._sent(send, _BEGIN)
@@ -156,8 +155,3 @@ class LogStream(Response):
         began = self._seconds()
         await send({"type": "http.response.body", "body": data, "more_body": True})
         return self._seconds() - began < BEAT_SECONDS * FRAMES_BEHIND_MAX
-
-
-async def _end_when_gone(request: Request, scope: CancelScope) -> None:
-    await until_gone(request)
-    scope.cancel()

@@ -10,7 +10,6 @@ from typing import Final, Self
 
 import anyio
 import anyio.lowlevel
-from anyio import CancelScope
 from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,7 +22,7 @@ from nixfleet_control_plane.http.log_lines import Line, LogLines, Wanted, page_b
 from nixfleet_control_plane.http.log_stream import MEDIA_TYPE, Frames, LogStream
 from nixfleet_control_plane.http.query import AFTER_ROW, FEED_WAIT, LIMIT, Parameter
 from nixfleet_control_plane.http.server.limits import FEED_SECONDS_MAX, Pollers
-from nixfleet_control_plane.http.server.presence import until_gone
+from nixfleet_control_plane.http.server.presence import end_when_gone
 from nixfleet_control_plane.messages.log_entry import ENTRY_KINDS, LogRow
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.service import ControlPlaneService
@@ -149,16 +148,11 @@ class LogRoutes:
         """Wait until there is a row after `seq`, or the feed is closed; return whether the reader is still there."""
         is_there = False
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_end_when_gone, request, tasks.cancel_scope)
+            tasks.start_soon(end_when_gone, request, tasks.cancel_scope)
             await self.service.feed.beyond(seq)
             is_there = True
             tasks.cancel_scope.cancel()
         return is_there
-
-
-async def _end_when_gone(request: Request, scope: CancelScope) -> None:
-    await until_gone(request)
-    scope.cancel()
 
 
 def _wanted(request: Request) -> Wanted:
