@@ -6,13 +6,14 @@ Source: docs/spec/local-page.md.
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final, Protocol
 
 import anyio
 import httpx2
 import orjson
 from attrs import frozen
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -113,10 +114,11 @@ class Page:
         """Answer one request."""
         assert scope["type"] == "http", scope["type"]
         request = Request(scope, receive, send)
-        answer = await self._answer(request, scope["raw_path"].decode("latin-1"))
-        if answer is not None:
-            answer.headers.update(HEADERS)
-            await answer(scope, receive, send)
+        with suppress(ClientDisconnect):  # The browser has gone before its request was whole.
+            answer = await self._answer(request, scope["raw_path"].decode("latin-1"))
+            if answer is not None:
+                answer.headers.update(HEADERS)
+                await answer(scope, receive, send)
 
     async def _answer(self, request: Request, path: str) -> Response | None:
         """Return the answer, `None` if the browser has gone."""
@@ -154,10 +156,10 @@ class Page:
 
     async def _local(self, request: Request, path: str, body: bytes) -> Response | None:
         """Answer what is asked of this process itself."""
-        match (request.method, path):
-            case ("GET", "/local/session"):
+        match f"{request.method} {path}":
+            case "GET /local/session":
                 return Response(orjson.dumps(self._session()), media_type="application/json")
-            case ("POST", "/local/approval" | "/local/warrant" | "/local/sign"):
+            case "POST /local/approval" | "POST /local/warrant" | "POST /local/sign":
                 if self.operator.read_only:
                     return _refusal(_READ_ONLY)
                 try:

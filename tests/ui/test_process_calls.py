@@ -254,6 +254,20 @@ async def test_a_tab_that_is_closed_ends_its_call() -> None:
             await upstream.left.wait()
 
 
+async def test_a_browser_that_goes_away_within_its_body_is_no_error(
+    page: PageCaller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tab is closed at any moment; a traceback would look like a fault."""
+    head = "".join(f"{name}: {value}\r\n" for name, value in page.own_headers.items())
+    begun = f"POST /v1/channels/stable/pause HTTP/1.1\r\n{head}Content-Length: 50\r\n\r\n{{"
+    async with await anyio.connect_tcp("127.0.0.1", page.served.admission.port) as stream:
+        await stream.send(begun.encode())
+        await page.ask("GET", "/local/session")
+    with anyio.fail_after(5):
+        assert (await page.ask("GET", "/local/session")).status_code == 200
+    assert not [it for it in caplog.records if it.exc_info]
+
+
 async def test_a_body_that_is_too_long_is_not_kept(page: PageCaller) -> None:
     """It is refused as it comes."""
     answer = await page.ask("POST", "/v1/channels/stable/pause", b"x" * (BODY_BYTES_MAX + 1))
