@@ -5,6 +5,7 @@ Secrets are in files or in credentials of the service manager; options name wher
 
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, TypeAlias, assert_never
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from nixfleet_notify.config_secrets import read_secret
 from nixfleet_notify.delivery.needs import ENDED, NEED_TYPES, severity_of_type
 from nixfleet_notify.messages.filters import HookFilter
 from nixfleet_notify.messages.signing import EXPECTED, MalformedSecret, secret_of
-from nixfleet_notify.ways.egress import EgressRules
+from nixfleet_notify.ways.egress import EgressRefused, EgressRules
 from nixfleet_notify.ways.secret import Secret
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.steering.guards import NAME_EXPECTED, is_name
@@ -161,6 +162,20 @@ def _check_url(
         )
     elif not egress.permits(host):
         section.refuse("url", "host is not named", "one of egress.hosts", quoted(host))
+    else:
+        _check_address(section, host, egress)
+
+
+def _check_address(section: Section, host: str, egress: EgressRules) -> None:
+    """An address is judged now, since every attempt would be refused. A name may lead elsewhere by then."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return
+    try:
+        egress.require(host, host)
+    except EgressRefused as error:
+        section.refuse("url", "address may not be called", error.expected, quoted(error.found))
 
 
 def _check_secret(section: Section, key: str, secret: Secret) -> None:

@@ -123,13 +123,16 @@ def test_check_shows_every_problem_at_once(place: Path, nixfleet: Invoke) -> Non
     (place / "pager.secret").write_text("hunter2")
     (place / "bob.key").chmod(0o644)
     (place / "notify.toml").write_text(
-        CONFIG.format(url="http://hooks.example.org/T0KEN").replace(
+        CONFIG.format(url="http://hooks.example.org/T0KEN")
+        .replace("private_hosts =", 'hosts = ["10.1.2.3"]\nprivate_hosts =')
+        .replace(
             'command = ["/bin/sh", "-c", "exit 3"]',
             'severity = "dire"\ntypes = ["rollout.halt"]\nkinds = ["gossip"]\ncoalesce_seconds = -1\n'
             'previous_secret_file = "pager.secret"',
         )
         + '[hooks."Bad Name"]\nkind = "exec"\n[hooks.fourth]\nkind = "pigeon"\n[hooks.third]\nkind = "webhook"\nurl = "https://other.example.org"\n'
         'types = ["rollout.complete"]\nseverity = "act"\nsecret_credential = "x"\n'
+        '[hooks.fifth]\nkind = "webhook"\nurl = "https://10.1.2.3"\n'
     )
     shown = nixfleet(*_on(place, "check"))
 
@@ -149,6 +152,7 @@ def test_check_shows_every_problem_at_once(place: Path, nixfleet: Invoke) -> Non
         ("hooks.third.secret_credential", "there are no credentials here"),
         ("hooks.third.severity", "leaves rollout.complete out"),
         ("hooks.third.url", "host is not named"),
+        ("hooks.fifth.url", "egress.private_hosts"),
     ):
         assert any(
             line.strip().startswith(f"{path}: ") and words in line
