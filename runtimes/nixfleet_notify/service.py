@@ -145,9 +145,8 @@ class Notifier:
                 self._window.add(followed, page)
                 is_idle, followed, failures = page.next == followed, page.next, 0
                 await self._know(seen(self.sight, page, self._clock.now()))
-                if (
-                    is_idle
-                ):  # One that does not wait as long as it was asked to is not asked without end.
+                # One that does not wait as long as it was asked to is not asked without end.
+                if is_idle:
                     await self._clock.sleep(IDLE_SECONDS)
             except LogShorter:
                 followed = await self._lose_log()
@@ -260,7 +259,8 @@ class Notifier:
                     hook.engine.answered(answer, self._clock.now(), self._chance())
                 case Read():
                     page = await self._page(order.after)
-                    if page is None:
+                    # A log may end before the head that is known: what follows it finds out why.
+                    if page is None or page.next <= order.after:
                         await self._changed(hook, READ_AGAIN_SECONDS)
                     else:
                         hook.engine.read(page, self._clock.now())

@@ -14,6 +14,7 @@ from nixfleet_notify.delivery.answers import DELIVERED, Answer, failed
 from nixfleet_notify.delivery.engine import HookEngine, Save
 from nixfleet_notify.delivery.notices import ANSWERS, LOG_RESTARTED, ROWS_GONE, SILENT
 from nixfleet_notify.delivery.state import Replay
+from nixfleet_notify.delivery.window import PAGES_KEPT
 from nixfleet_notify.files.stored import NotifierFiles
 from nixfleet_notify.messages.filters import HookFilter
 from nixfleet_notify.messages.message import Message
@@ -36,6 +37,7 @@ from tests.support.served_control_plane import CLOCK, READER_KEY, site_with
 pytestmark = pytest.mark.anyio
 
 PATIENCE_SECONDS = 20
+ROWS_BEYOND_WINDOW = 2 * PAGES_KEPT + 2  # a page has two
 
 
 class SkewedClock(FakeClock):
@@ -55,6 +57,9 @@ class Log:
     rows: list[ListedRow] = field(factory=list)
     begins: int = 1
     problem: str = ""
+    is_cut: bool = (
+        False  # It has nothing of what it had; who follows its end has not seen that yet.
+    )
     questions: int = 0
     grown: anyio.Event = field(factory=anyio.Event)
 
@@ -73,6 +78,8 @@ class Log:
             self.questions += 1
             if self.problem:
                 raise FeedSilent(self.problem)
+            if self.is_cut and not wait_seconds:
+                return FeedPage((), after, after)
             if after > len(self.rows):
                 raise LogShorter(after)
             if after < len(self.rows) or not wait_seconds:
@@ -328,6 +335,26 @@ async def test_a_request_is_taken_by_the_running_process_and_removed(tmp_path: P
 
     ids = [message.id for message in inbox.taken]
     assert ids[:2] == ids[2:]
+
+
+async def test_a_log_that_ends_before_its_known_head_is_not_asked_without_a_pause(
+    tmp_path: Path,
+) -> None:
+    """As one does whose database was put back, until what follows its end finds that out."""
+    clock, inbox = FakeClock(START), Inbox()
+    log = Log(clock)
+    async with _running(tmp_path, log, {"pager": inbox}, clock) as notifier:
+        await _begun(notifier)
+        log.append(*[HALT] * ROWS_BEYOND_WINDOW)
+        await inbox.until(ROWS_BEYOND_WINDOW)
+        log.is_cut = True
+        asked = log.questions
+        NotifierFiles(tmp_path / "notifier").request("pager", Replay(1), clock.now())
+        clock.advance(30)
+        await _until(lambda: log.questions > asked)
+        for _ in range(200):
+            await anyio.lowlevel.checkpoint()
+        assert log.questions == asked + 1
 
 
 async def test_nothing_is_sent_that_is_not_durable(
