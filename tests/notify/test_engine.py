@@ -1,5 +1,6 @@
 """What a hook does next: one thing at a time, durable before it is sent, and never past a row that was not told."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from nixfleet_notify.delivery.notices import ANSWERS, LOG_RESTARTED, ROWS_GONE, 
 from nixfleet_notify.delivery.schedule import ATTEMPTS_MAX, REFUSALS_MAX, WAIT_MAX
 from nixfleet_notify.delivery.sight import Outage
 from nixfleet_notify.delivery.state import Replay, Retry
+from nixfleet_notify.messages.message import Message
 from tests.notify.one_hook import FAILURE, HALT, ROUTINE, START, OneHook, data_of, event_of
 
 REFUSED = Answer(Outcome.REFUSED, "expected status 2xx, found 400")
@@ -112,12 +114,16 @@ def test_a_message_that_is_refused_is_a_dead_letter_soon_and_holds_up_nothing() 
     assert [letter.message.first_seq for letter in hook.dead.values()] == [1]
 
 
+def _always(answer: Answer) -> Callable[[Message], Answer]:
+    return lambda _: answer
+
+
 def test_a_receiver_that_asks_for_time_is_given_it() -> None:
     """`Retry-After` lengthens a wait, up to ten hours, and shortens none."""
     for asked_seconds, waited_seconds in ((100.0, 100.0), (1.0, 2.5), (1e9, 36_000.0)):
         hook = OneHook()
         answer = Answer(Outcome.FAILED, "status 429", asked_seconds)
-        hook.answer = lambda _, answer=answer: answer  # type: ignore[misc]
+        hook.answer = _always(answer)
         hook.append(HALT)
         until = hook.settle().until
         assert until is not None

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,9 @@ async def test_needs_are_told_once_though_the_notifier_is_started_again(tmp_path
     """
     clock, inbox, fleet = FakeClock(START), Inbox(), Fleet((STALE,))
 
+    def asked_beyond(count: int, _: Notifier) -> bool:
+        return fleet.questions > count
+
     async def run(until: Callable[[Notifier], bool]) -> None:
         files = NotifierFiles(tmp_path)
         files.prepare()
@@ -272,7 +276,7 @@ async def test_needs_are_told_once_though_the_notifier_is_started_again(tmp_path
     await run(lambda _: NotifierFiles(tmp_path).hook("pager").delivered == 1)
     for problem in ("", "it is of another version"):
         fleet.problem, asked = problem, fleet.questions
-        await run(lambda _, asked=asked: fleet.questions > asked + 8)  # type: ignore[misc]
+        await run(partial(asked_beyond, asked + 8))
     fleet.problem = ""
     assert inbox.types == ["need.freshness"]
     fleet.needs = ()

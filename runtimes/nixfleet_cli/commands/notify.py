@@ -147,7 +147,7 @@ def status(output: Output, file: Path) -> None:
     values, rows = list[Mapping[str, object]](), list[Row]()
     for name in config.hooks:
         state = _usable(partial(files.hook, name))
-        dead = len(_usable(lambda name=name: files.dead_ids(name)))  # type: ignore[misc]
+        dead = len(_usable(partial(files.dead_ids, name)))
         values.append(
             {
                 "hook": name,
