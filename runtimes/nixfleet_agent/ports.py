@@ -6,8 +6,8 @@ from collections.abc import Callable
 from attrs import frozen
 
 from nixfleet_agent.activation.activator import Activator
-from nixfleet_agent.engine.engine import FAILURE_THRESHOLD_DEFAULT
 from nixfleet_agent.engine.locks import ASK_AGAIN_DEFAULT
+from nixfleet_agent.engine.options import FAILURE_THRESHOLD_DEFAULT
 from nixfleet_agent.journal.journal import Journal
 from nixfleet_agent.locks.lock import DeviceLock
 from nixfleet_agent.network.manifest_cache import ManifestCache, NoManifestCache

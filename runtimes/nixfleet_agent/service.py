@@ -14,6 +14,7 @@ from datetime import timedelta
 import anyio
 
 from nixfleet_agent.engine.engine import AgentEngine
+from nixfleet_agent.engine.options import Options
 from nixfleet_agent.journal.loading import loaded_state
 from nixfleet_agent.messages.inputs import Action, Input, Reply
 from nixfleet_agent.messages.writes import Write
@@ -148,6 +149,6 @@ async def service_of(settings: AgentSettings, ports: AgentPorts) -> AgentService
     ask_again = None
     if ports.lock is not None:
         ask_again = timedelta(seconds=settings.ask_again_seconds)
-    engine = AgentEngine(state, failure_threshold=threshold, ask_again=ask_again)
+    engine = AgentEngine(state, Options(failure_threshold=threshold, ask_again=ask_again))
     rollouts = tuple(state.rollouts.values())
     return AgentService(settings, ports, engine, Narrator(rollouts))

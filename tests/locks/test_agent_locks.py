@@ -8,6 +8,7 @@ from attrs import evolve
 from nixfleet_agent.activation.activator import RollbackFinished, SwitchCompleted
 from nixfleet_agent.engine.engine import AgentEngine
 from nixfleet_agent.engine.locks import ASK_AGAIN_DEFAULT, POSTPONED_MAX, YES_GOOD_FOR
+from nixfleet_agent.engine.options import Options
 from nixfleet_agent.engine.state import ObeyedOrder
 from nixfleet_agent.locks.lock import LockOutcome, LockQuestion
 from nixfleet_agent.messages.inputs import (
@@ -61,11 +62,11 @@ class LockedAgent(LoneAgent):
 
     def __init__(self) -> None:
         super().__init__()
-        self.engine = AgentEngine(self.state, ask_again=ASK_AGAIN_DEFAULT)
+        self.engine = AgentEngine(self.state, Options(ask_again=ASK_AGAIN_DEFAULT))
 
     def restart(self, running: str) -> None:
         super().restart(running)
-        self.engine = AgentEngine(self.state, ask_again=ASK_AGAIN_DEFAULT)
+        self.engine = AgentEngine(self.state, Options(ask_again=ASK_AGAIN_DEFAULT))
 
     def asks(self, manifest: Verified[RolloutManifest] | None = None) -> bool:
         """Offer the dispatch; return whether the lock is to be asked."""

@@ -14,6 +14,7 @@ from attrs import evolve
 from nixfleet_agent.engine import downgrade, manifest_agreement, observation, reconcile
 from nixfleet_agent.engine import engine as agent_engine
 from nixfleet_agent.engine.engine import AgentEngine
+from nixfleet_agent.engine.handlers import offers, samples
 from nixfleet_agent.engine.state import State as AgentState
 from nixfleet_agent.messages.inputs import CarryOut, Done, IntentKind, RollbackEnded, StartProbes
 from nixfleet_agent.workers.heartbeats import HeartbeatWorker
@@ -118,15 +119,15 @@ def does_not_honour_a_halt(patch: pytest.MonkeyPatch) -> None:
 
 def takes_the_rollback_target_from_its_books(patch: pytest.MonkeyPatch) -> None:
     """A host goes back to what it should have run, not to what ran when it acknowledged."""
-    consider = AgentEngine._consider
+    consider = offers.consider
 
-    def bookish(self: Any, commit: Any, offer: Any, now: datetime) -> Any:
-        known = [rollout.record for rollout in self._state.open_rollouts()]
+    def bookish(state: Any, options: Any, commit: Any, offer: Any, now: datetime) -> Any:
+        known = [rollout.record for rollout in state.open_rollouts()]
         if known:
             offer = evolve(offer, running_closure=known[-1].target_closure)
-        return consider(self, commit, offer, now)
+        return consider(state, options, commit, offer, now)
 
-    patch.setattr(AgentEngine, "_consider", bookish)
+    patch.setattr(offers, "consider", bookish)
 
 
 def never_clears_the_stamp_of_a_failure(patch: pytest.MonkeyPatch) -> None:
@@ -140,7 +141,7 @@ def never_clears_the_stamp_of_a_failure(patch: pytest.MonkeyPatch) -> None:
             return after
         return evolve(after, failing=after.failing.with_item(name, evolve(before, last_at=now)))
 
-    patch.setattr(agent_engine, "with_sample", unforgiving)
+    patch.setattr(samples, "with_sample", unforgiving)
 
 
 # The control plane.
@@ -283,7 +284,7 @@ def leaves_a_view_as_it_was(patch: pytest.MonkeyPatch) -> None:
 
 def trusts_the_dispatch(patch: pytest.MonkeyPatch) -> None:
     """A host activates what it is told, not what was signed."""
-    patch.setattr(agent_engine, "objection_to_dispatch", lambda *_: None)
+    patch.setattr(offers, "objection_to_dispatch", lambda *_: None)
 
 
 def takes_manifests_of_any_age(patch: pytest.MonkeyPatch) -> None:
@@ -312,7 +313,7 @@ def converges_without_soaking(patch: pytest.MonkeyPatch) -> None:
         return None if is_soak else broken
 
     patch.setattr(convergence, "first_broken_rule", impatient)
-    patch.setattr(agent_engine, "first_broken_rule", impatient)
+    patch.setattr(samples, "first_broken_rule", impatient)
 
 
 def converges_before_every_probe_reported(patch: pytest.MonkeyPatch) -> None:
@@ -326,8 +327,8 @@ def converges_before_every_probe_reported(patch: pytest.MonkeyPatch) -> None:
         return waits_for(evolve(record, declared_probes=()), observed)
 
     patch.setattr(convergence, "first_broken_rule", trusting)
-    patch.setattr(agent_engine, "first_broken_rule", trusting)
-    patch.setattr(agent_engine, "waits_for", unseen)
+    patch.setattr(samples, "first_broken_rule", trusting)
+    patch.setattr(samples, "waits_for", unseen)
 
 
 def takes_a_failed_rollback_for_a_revert(patch: pytest.MonkeyPatch) -> None:
@@ -414,28 +415,28 @@ def forgets_the_newest_release(patch: pytest.MonkeyPatch) -> None:
     def forgetful(manifest: Any, hostname: str, _: Any, rolled_back: Any) -> Any:
         return objection(manifest, hostname, None, rolled_back)
 
-    patch.setattr(agent_engine, "objection_to_release", forgetful)
+    patch.setattr(offers, "objection_to_release", forgetful)
     patch.setattr(reconcile, "objection_to_release", forgetful)
 
 
 def switches_again_to_what_it_rolled_back_from(patch: pytest.MonkeyPatch) -> None:
     """A dispatch that comes again is carried out again, also after the rollback."""
-    consider = AgentEngine._consider
+    consider = offers.consider
 
-    def obedient(self: Any, commit: Any, offer: Any, now: datetime) -> Any:
-        known = self._state.rollouts.get(offer.manifest.value.rollout_id)
-        answer = consider(self, commit, offer, now)
-        if known is None or known.closed_at is not None or self._state.intents:
+    def obedient(state: Any, options: Any, commit: Any, offer: Any, now: datetime) -> Any:
+        known = state.rollouts.get(offer.manifest.value.rollout_id)
+        answer = consider(state, options, commit, offer, now)
+        if known is None or known.closed_at is not None or state.intents:
             return answer
         record = known.record
         if record.state is HostState.REVERTED:
-            intent = self._state.add_intent(
+            intent = state.add_intent(
                 commit, IntentKind.SWITCH, record.rollout_id, record.target_closure
             )
             commit.afterwards(CarryOut(intent))
         return answer
 
-    patch.setattr(AgentEngine, "_consider", obedient)
+    patch.setattr(offers, "consider", obedient)
 
 
 def deletes_rows_on_a_replay_from_the_beginning(patch: pytest.MonkeyPatch) -> None:

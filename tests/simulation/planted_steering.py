@@ -11,7 +11,8 @@ from typing import Any, Final
 import pytest
 from attrs import evolve
 
-from nixfleet_agent.engine import engine, home, recalls
+from nixfleet_agent.engine import home, recalls
+from nixfleet_agent.engine.handlers import orders, samples
 from nixfleet_agent.engine.observation import Observed
 from nixfleet_agent.engine.state import State
 from nixfleet_agent.probes.runner import PASSED
@@ -55,7 +56,7 @@ def takes_every_silence_for_a_cut(patch: pytest.MonkeyPatch) -> None:
     def suspicious(check: Any, rollout: Any, observed: Observed, _: Any) -> Any:
         return judged(check, rollout, observed, False)
 
-    patch.setattr(engine, "home_outcome", suspicious)
+    patch.setattr(samples, "home_outcome", suspicious)
 
 
 def believes_every_warrant(patch: pytest.MonkeyPatch) -> None:
@@ -70,7 +71,7 @@ def obeys_orders_that_are_over(patch: pytest.MonkeyPatch) -> None:
         return verify_warrant(signed, trust, signed.warrant.issued_at)
 
     patch.setattr(warrants, "verify_warrant", late)
-    patch.setattr(engine, "is_over", lambda *_: False)
+    patch.setattr(orders, "is_over", lambda *_: False)
 
 
 def obeys_orders_for_others(patch: pytest.MonkeyPatch) -> None:
@@ -90,7 +91,7 @@ def goes_back_without_a_grant(patch: pytest.MonkeyPatch) -> None:
         seen: Any = SimpleNamespace(hostname=state.hostname, rollouts=rollouts, orders=state.orders)
         return object_to(seen, warrant)
 
-    patch.setattr(engine, "objection_to_recall", granted)
+    patch.setattr(orders, "objection_to_recall", granted)
 
 
 def believes_in_the_closure_of_a_lost_journal(patch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,22 @@ class State:
         """Return the open rollouts."""
         return [rollout for rollout in self.rollouts.values() if rollout.closed_at is None]
 
+    def state_of(self, rollout_id: RolloutId) -> HostState | None:
+        """Return the host's state in a rollout, `None` if the rollout is not known here."""
+        rollout = self.rollouts.get(rollout_id)
+        return None if rollout is None else rollout.record.state
+
+    def soaking(self, rollout_id: RolloutId) -> LocalRollout | None:
+        """Return a rollout if it is open and the host soaks in it."""
+        rollout = self.rollouts.get(rollout_id)
+        if rollout is None or rollout.closed_at is not None:
+            return None
+        return rollout if rollout.record.state is HostState.SOAKING else None
+
+    def observed_of(self, rollout_id: RolloutId) -> Observed:
+        """Return what was observed of the host in a rollout since the agent started."""
+        return self.observed.get(rollout_id, Observed())
+
     def is_watched(self, rollout: LocalRollout) -> bool:
         """Return whether the probes of a host that has converged go on: its rollout is open and does not rest."""
         return (

@@ -7,6 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from nixfleet_agent.engine.engine import AgentEngine
+from nixfleet_agent.engine.options import Options
 from nixfleet_agent.engine.state import State as AgentState
 from nixfleet_agent.journal.journal import SqliteJournal
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
@@ -18,7 +19,7 @@ from nixfleet_simulation.nodes.memory_journal import MemoryJournal
 
 
 def _agent_engine(state: AgentState, failure_threshold: timedelta) -> AgentEngine:
-    return AgentEngine(state, failure_threshold=failure_threshold)
+    return AgentEngine(state, Options(failure_threshold=failure_threshold))
 
 
 def _control_plane_engine(state: State) -> ControlPlaneEngine:
