@@ -10,6 +10,7 @@ from contextlib import (
     AsyncExitStack,
     ExitStack,
     asynccontextmanager,
+    nullcontext,
 )
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from nixfleet_control_plane.history.retention.keeper import LogKeeper, SqliteLog
 from nixfleet_control_plane.history.shadow import compare_views
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries, one_moment
+from nixfleet_control_plane.reading.stored_log import Looking
 from nixfleet_control_plane.store.opened_store import OpenedStore, StoreOpener, StoreUnusable
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import Store
@@ -122,6 +124,32 @@ class StoreConfig:
             self.plugin.require(queries, Queries)
             yield queries
 
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[Looking]:
+        """Give what opens the read port again and again, each time as of then. A store that has `reading` alone is
+        opened anew for each look.
+
+        Raises: as `reading`.
+        """
+        following = getattr(self.opener, "following", None)
+        if following is None:
+            yield self.reading
+            return
+        async with AsyncExitStack() as held:
+            try:
+                queries = await held.enter_async_context(following())
+            except Exception as error:
+                if not self.plugin.distribution:
+                    raise
+                raise self.plugin.failed("the store to be followed", error) from error
+            self.plugin.require(queries, Queries)
+            yield lambda: nullcontext(queries)
+
+    @property
+    def is_read_beside(self) -> bool:
+        """Whether another process than the one that has the store can read it."""
+        return hasattr(self.opener, "following") or hasattr(self.opener, "reading")
+
     async def fill(self, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
         """Copy a SQLite store into this one, as `FilledFrom.fill`.
 
@@ -192,6 +220,9 @@ class _SqliteOpener:
 
     def reading(self) -> AbstractAsyncContextManager[Queries]:
         return one_moment(self.path)
+
+    def following(self) -> AbstractAsyncContextManager[Queries]:
+        return nullcontext(SqliteQueries(self.path))
 
 
 def _sqlite(section: Section) -> StoreOpener:

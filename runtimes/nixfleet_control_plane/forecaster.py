@@ -1,9 +1,10 @@
 """The forecast for the HTTP API: computed by a process of its own, never on the loop of the control plane.
 
 One process at a time, which follows the log by itself. It is started when the first question comes, gets one question
-at a time, and is killed when it takes too long, when the question is given up, and at the end. Readers share an answer:
-one is given again while the log has not grown, and on a busy fleet for five times as long as it took. One that takes
-too long is not asked for again for five times as long. So a forecast takes a sixth of one processor at most.
+at a time, and is killed when it takes too long, when the question is given up, and at the end. While it reads a long
+log for the first time it says how far it is, and goes on reading. Readers share an answer: one is given again while the
+log has not grown, and on a busy fleet for five times as long as it took. One that takes too long is not asked for again
+for five times as long. So a forecast takes a sixth of one processor at most, besides the reading.
 Source: docs/spec/forecast.md, Its process.
 """
 
@@ -38,7 +39,9 @@ from nixfleet_runtime.http.previews import PREVIEW, Preview
 
 T = TypeVar("T")
 SECONDS_MAX: Final = 120.0
-"""How long an answer may take: the first one reads the whole log."""
+"""How long an answer may take. A log that takes longer to read is read on, and the answer says how far that is."""
+_READING: Final = b'{"reading":'
+_READING_SECONDS_MAX: Final = 60
 _ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 _WAITING_MAX: Final = 32
 _SAME_SECONDS_MAX: Final = 60.0
@@ -120,16 +123,28 @@ async def forecasting(
     """
     if config.disabled:
         yield NoForecaster("they are off: `[forecast] disabled = true`")
-    elif store.path is None:
-        yield NoForecaster(f"{store.where} is not read by the process that computes them")
+    elif (command := _command_of(store)) is None:
+        yield NoForecaster(
+            f"{store.where} is not read by the process that computes them: expected an opener with `following` or "
+            "`reading`, and a configuration that names it"
+        )
     else:
-        async with ForecastProcess(forecast_command(store.path), head_seq, now) as forecaster:
+        async with ForecastProcess(command, head_seq, now) as forecaster:
             yield forecaster
 
 
-def forecast_command(database: Path) -> tuple[str, ...]:
-    """Return the command of the process that forecasts from the database of a control plane."""
-    return sys.executable, "-m", "nixfleet_forecast.process", str(database)
+def forecast_command(*store: str | Path) -> tuple[str, ...]:
+    """Return the command of the process that forecasts from `store`: a database, or `--config` and its file."""
+    return sys.executable, "-m", "nixfleet_forecast.process", *map(str, store)
+
+
+def _command_of(store: StoreConfig) -> tuple[str, ...] | None:
+    """Return the command for a store; `None`: no other process can read it."""
+    if store.path is not None:
+        return forecast_command(store.path)
+    if store.config_file is None or not store.is_read_beside:
+        return None
+    return forecast_command("--config", store.config_file)
 
 
 @frozen
@@ -222,7 +237,7 @@ class ForecastProcess:
                 line = await _answer_of(process, {**question, "at": format_time(self._now())})
             is_answered = True
         except TimeoutError:
-            # The next process reads the whole log again, and takes as long: it keeps to its share as well.
+            # The next process reads the whole log again: it keeps to its share as well.
             rest_seconds = _SHARE * self._seconds_max
             self._not_before = max(self._not_before, anyio.current_time() + rest_seconds)
             why = f"it took longer than {self._seconds_max:g} s"
@@ -235,6 +250,8 @@ class ForecastProcess:
         finally:
             if not is_answered:  # Also where the question is given up: its answer would come next.
                 await self._end()
+        if line.startswith(_READING):
+            raise _still_reading(line)
         return line
 
     async def _running(self) -> anyio.abc.Process:
@@ -267,6 +284,14 @@ async def _answer_of(process: anyio.abc.Process, question: Mapping[str, JsonValu
     assert process.stdout is not None
     await process.stdin.send(json.dumps(question).encode() + b"\n")
     return await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", _ANSWER_BYTES_MAX)
+
+
+def _still_reading(line: bytes) -> NoForecast:
+    """Return what is said while the log is read: how far that is, and when to ask again."""
+    said = json.loads(line)["reading"]
+    share = 100 * said["read"] // max(said["toRead"], 1)
+    seconds = min(max(said["seconds"], 1), _READING_SECONDS_MAX)
+    return NoForecast(f"its process reads the log: {share} % of it is read", seconds)
 
 
 def _read(coder: Coder[T], line: bytes) -> T:

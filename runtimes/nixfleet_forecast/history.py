@@ -106,25 +106,41 @@ class History:
             self._casts.update((it.rollout_id, it.done) for it in told.rollouts)
 
 
-def to_judge(rows: Iterable[LogRow], ranges_max: int = RANGES_MAX) -> Collection[str]:
-    """Return the last rollouts that ended by `rows`, the log: as many as some seconds are enough to forecast.
+class ToJudge:
+    """Finds the last rollouts that ended: as many as some seconds are enough to forecast.
 
-    Read by columns alone, so it may be one that did not end: its forecast costs time and counts for nothing.
+    Reads rows by their columns alone, so it may find one that did not end: its forecast costs time and counts for
+    nothing.
     """
-    hosts: dict[str, set[str]] = {}
-    ended: dict[str, None] = {}
-    for row in rows:
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, set[str]] = {}
+        self._ended: dict[str, None] = {}
+
+    def take(self, row: LogRow) -> None:
+        """Take the next row."""
         if row.rollout_id is None:
-            continue
+            return
         if row.host_id is not None:
-            hosts.setdefault(row.rollout_id, set()).add(row.host_id)
+            self._hosts.setdefault(row.rollout_id, set()).add(row.host_id)
         if row.kind == "rollout_event" and RolloutTerminal.__name__ in row.payload:
-            ended[row.rollout_id] = None
-    chosen: list[str] = []
-    left = _HOST_RUNS_MAX
-    for rollout_id in reversed(ended):
-        left -= RUNS_MIN * len(hosts.get(rollout_id, ()))
-        if left < 0 or len(chosen) == ranges_max:
-            break
-        chosen.append(rollout_id)
-    return frozenset(chosen)
+            self._ended[row.rollout_id] = None
+
+    def found(self, ranges_max: int = RANGES_MAX) -> Collection[str]:
+        """Return the last ones that ended by the rows that were taken, at most `ranges_max`."""
+        chosen: list[str] = []
+        left = _HOST_RUNS_MAX
+        for rollout_id in reversed(self._ended):
+            left -= RUNS_MIN * len(self._hosts.get(rollout_id, ()))
+            if left < 0 or len(chosen) == ranges_max:
+                break
+            chosen.append(rollout_id)
+        return frozenset(chosen)
+
+
+def to_judge(rows: Iterable[LogRow], ranges_max: int = RANGES_MAX) -> Collection[str]:
+    """Return the last rollouts that ended by `rows`, the log, as `ToJudge` finds them."""
+    finder = ToJudge()
+    for row in rows:
+        finder.take(row)
+    return finder.found(ranges_max)

@@ -54,6 +54,18 @@ class PostgresOpener:
 
         return copied(self.target)
 
+    @asynccontextmanager
+    async def following(self) -> AsyncGenerator[Queries]:
+        """Answer from the database itself, each question as of then. Takes nothing over. Raises: NotReadable."""
+        from nixfleet_postgres.reading import FollowedQueries
+
+        with TemporaryDirectory(prefix="nixfleet-") as directory:
+            queries = FollowedQueries(self.target, Path(directory))
+            try:
+                yield queries
+            finally:
+                queries.close()
+
     async def fill(self, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
         """As `FilledFrom.fill`."""
         from nixfleet_postgres.copies import fill

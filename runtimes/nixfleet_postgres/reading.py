@@ -89,23 +89,51 @@ class PostgresQueries(MirroredQueries):
         if self._connection is not None:
             self._connection.terminate()
 
-    async def _rows_after_seq(self, seq: int) -> Sequence[LogRow]:
-        try:
-            connection = self._connection
-            if connection is None or connection.is_closed():
-                self._connection = connection = await connect(self._target)
+    async def _rows_after_seq(self, seq: int, limit: int = ROWS_AT_ONCE) -> Sequence[LogRow]:
+        async with self._asking() as connection:
             stored = [
                 LogRow._make(map(restored, row))
-                for row in await connection.fetch(_PAGE, seq, ROWS_AT_ONCE)
+                for row in await connection.fetch(_PAGE, seq, min(limit, ROWS_AT_ONCE))
             ]
             artefacts = (row.payload for row in stored if row.kind == "artefact_accepted")
             wanted = {name for payload in artefacts for name in contents_of(payload)}
             contents = await contents_named(connection, [*wanted]) if wanted else {}
+        return [_whole(row, contents) for row in stored]
+
+    async def _head_seq(self) -> int:
+        async with self._asking() as connection:
+            return int(await connection.fetchval("SELECT coalesce(max(seq), 0) FROM event_log"))
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncGenerator[Connection]:
+        """Give the connection, made anew if it was lost. Raises: NotReadable."""
+        try:
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                self._connection = connection = await connect(self._target)
+            yield connection
         except _ERRORS as error:
             if self._connection is not None:
                 self._connection.terminate()
             raise NotReadable(self._target.where, str(error) or type(error).__name__) from error
-        return [_whole(row, contents) for row in stored]
+
+
+class FollowedQueries(PostgresQueries):
+    """The `Queries` of a process beside, which follows the log: its rows come from the database, and no mirror of all
+    of them is made. Asked by one task at a time.
+    """
+
+    async def log_rows(
+        self, rollout_id: str | None, *, after_seq: int, limit: int
+    ) -> tuple[LogRow, ...]:
+        """As `Queries.log_rows`."""
+        if rollout_id is not None:
+            return await super().log_rows(rollout_id, after_seq=after_seq, limit=limit)
+        return tuple(await self._rows_after_seq(after_seq, limit))
+
+    async def head(self) -> int:
+        """As `Queries.head`."""
+        return await self._head_seq()
 
 
 def _whole(row: LogRow, contents: Mapping[str, str]) -> LogRow:

@@ -36,6 +36,10 @@ pytestmark = pytest.mark.anyio
 
 ECHO = "import sys\nfor line in sys.stdin: print('{}', flush=True)"
 STUBBORN = "import sys, time\nfor line in sys.stdin: time.sleep(600)"
+READING = (
+    "import sys\nfor line in sys.stdin: "
+    'print(\'{"reading": {"read": 30, "toRead": 120, "seconds": 400}}\', flush=True)'
+)
 DYING = "import sys\nsys.stdin.readline()"
 
 
@@ -101,6 +105,19 @@ async def test_a_process_that_takes_too_long_is_killed_and_rests() -> None:
 
     assert first.value.retry_after_seconds == 6
     assert second.value.retry_after_seconds in (5, 6)  # From its start it would be 4 s at most.
+
+
+async def test_a_process_that_still_reads_says_how_far_it_is_and_goes_on() -> None:
+    """It is not killed, however long the log is; who asks is told when to ask again."""
+    async with _made(READING) as forecaster:
+        with pytest.raises(NoForecast, match="25 % of it is read") as refused:
+            await forecaster.forecast()
+        pid = forecaster.pid
+        with pytest.raises(NoForecast, match="reads the log"):
+            await forecaster.forecast()
+        assert forecaster.pid == pid
+
+    assert refused.value.retry_after_seconds == 60
 
 
 async def test_a_process_that_ended_is_started_again_but_not_at_once() -> None:

@@ -2,16 +2,25 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 import pytest
 
+from nixfleet_control_plane.config import ForecastConfig
+from nixfleet_control_plane.config_store import StoreConfig, load_store_config, sqlite_config
+from nixfleet_control_plane.forecaster import forecasting
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.reading.stored_log import followed
 from nixfleet_postgres.postgres_store import open_store
 from nixfleet_postgres.target import Target
+from nixfleet_runtime.http.forecasts import Forecast
 from tests.cli.conftest import Invoke, database, files, nixfleet, prepared  # noqa: F401
 from tests.cli.test_json import require_json
+from tests.cli.test_plugged_store import rows_of
+from tests.forecast.fleets import lived
 from tools.postgres.server import Server
 
 STATUS = ("status", "--at", "2026-05-16T02:15:00Z")
@@ -58,6 +67,8 @@ def _altering(server: Server, target: Target, statement: str) -> Iterator[None]:
         ("log", "show", "--all", "--json"),
         ("log", "verify"),
         ("log", "rebuild", "--check"),
+        ("log", "forecast", "--at", "2026-05-16T02:15:00Z"),
+        ("log", "backtest"),
     ],
 )
 def test_a_command_shows_the_same_of_a_copy_in_postgresql(
@@ -171,3 +182,67 @@ def test_a_view_that_was_altered_in_postgresql_is_found(
         found = nixfleet("log", "rebuild", "--check", "--config", copied)
     assert found.exit_code == 1
     assert "rollouts" in found.stdout + found.stderr
+
+
+def test_a_fork_of_a_copy_in_postgresql_has_its_rows(
+    nixfleet: Invoke,  # noqa: F811
+    copied: Path,
+    database: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """By the same hashes, in a SQLite database that every command takes."""
+    forked = nixfleet("log", "fork", "--config", copied, "--at", "9", "--to", tmp_path / "fork")
+    ours = nixfleet("log", "fork", database, "--at", "9", "--to", tmp_path / "ours")
+
+    assert (forked.exit_code, ours.exit_code) == (0, 0), forked.output
+    heads = [
+        json.loads(nixfleet("log", "verify", tmp_path / it / "control-plane.db", "--json").stdout)
+        for it in ("fork", "ours")
+    ]
+    assert heads[0]["headHash"] == heads[1]["headHash"]
+
+
+def test_a_control_plane_on_postgresql_has_forecasts(copied: Path, database: Path) -> None:  # noqa: F811
+    """Of the rows in PostgreSQL, from a process that follows them there."""
+
+    async def asked(store: StoreConfig) -> Forecast:
+        now = datetime(2026, 5, 16, 2, 15, tzinfo=UTC)
+        async with forecasting(ForecastConfig(), store, lambda: 0, lambda: now) as forecaster:
+            with anyio.fail_after(60):
+                return await forecaster.forecast()
+
+    ours, theirs = (
+        anyio.run(asked, store)
+        for store in (sqlite_config(database), load_store_config(copied, {}))
+    )
+    assert theirs == ours
+    assert theirs.head_seq > 0
+
+
+def test_a_log_in_postgresql_that_grows_is_followed(
+    nixfleet: Invoke,  # noqa: F811
+    target: Target,
+    config: Path,
+    tmp_path: Path,
+) -> None:
+    """Each look has the rows since the last one, and no copy of the others is made."""
+    with closing(lived(tmp_path, releases=1)) as fleet:
+        done = nixfleet("db", "copy", f"sqlite:{fleet.database}", "--config", config)
+        assert done.exit_code == 0, done.output
+        rows = rows_of(fleet.database)
+    with followed(load_store_config(config, {}).following()) as log:
+        with log.look() as stored:
+            assert list(stored.rows()) == rows
+            assert list(stored.rows(len(rows) - 3)) == rows[-3:]
+            assert stored.ask(lambda it: it.head()) == len(rows)
+        anyio.run(_append_after, target, rows[-1])
+        with log.look() as stored:
+            (row,) = stored.rows(len(rows))
+            assert row.seq == len(rows) + 1
+
+
+async def _append_after(target: Target, last: LogRow) -> None:
+    store = await open_store(target)
+    await store.load()
+    await store.commit([last._replace(seq=last.seq + 1)])
+    await store.close()

@@ -22,7 +22,7 @@ from nixfleet_cli.journals.opening import is_journal
 from nixfleet_cli.journals.story import show_story
 from nixfleet_cli.shared.arguments import load_trust, time
 from nixfleet_cli.shared.commands import group
-from nixfleet_cli.shared.database import DATABASE, StoredLog, reading, store_argument
+from nixfleet_cli.shared.database import DATABASE, reading, store_argument
 from nixfleet_cli.shared.exports import exports_option, refusing_exports
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, note, printing
@@ -37,6 +37,7 @@ from nixfleet_control_plane.history.shadow import line_of as difference_line
 from nixfleet_control_plane.history.signatures import SignaturesReport, check_signatures
 from nixfleet_control_plane.messages.entry_codec import entry_of, row_of
 from nixfleet_control_plane.messages.log_entry import LoggedLine, lines_of
+from nixfleet_control_plane.reading.stored_log import StoredLog
 from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.progress import noting

@@ -12,7 +12,7 @@ from nixfleet_cli.journals.status import show_journal
 from nixfleet_cli.shared import arguments
 from nixfleet_cli.shared.budgets import budget_rows
 from nixfleet_cli.shared.commands import command
-from nixfleet_cli.shared.database import DATABASE, StoredLog, reading, store_argument
+from nixfleet_cli.shared.database import DATABASE, reading, store_argument
 from nixfleet_cli.shared.file_versions import Versions, versions_of
 from nixfleet_cli.shared.output import (
     ROWS_MAX,
@@ -32,6 +32,7 @@ from nixfleet_control_plane.history.retention.exportable import Need, first_need
 from nixfleet_control_plane.messages.entry_codec import time_of
 from nixfleet_control_plane.messages.inputs import InForce
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LoggedEntry
+from nixfleet_control_plane.reading.stored_log import StoredLog
 from nixfleet_control_plane.store.queries import Quarantined, Waiting, open_for_reading
 from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.ids import RolloutId

@@ -5,14 +5,13 @@ The store is a SQLite database that is named by its path, or of any kind, named 
 
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from nixfleet_cli.shared.arguments import FILE
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
@@ -22,10 +21,14 @@ from nixfleet_control_plane.config_store import (
     load_store_config,
     sqlite_config,
 )
-from nixfleet_control_plane.history.retention.whole_log import rows_before
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
-from nixfleet_control_plane.messages.log_entry import LogRow
-from nixfleet_control_plane.reading.queries import NotReadable, Queries
+from nixfleet_control_plane.reading.queries import NotReadable
+from nixfleet_control_plane.reading.stored_log import (
+    FollowedLog,
+    StoredLog,
+    followed,
+    read_once,
+)
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_runtime.config.options import ConfigError
 from nixfleet_runtime.config.plugins import PluginUnusable
@@ -34,10 +37,7 @@ from nixfleet_runtime.documents.tables import read_toml
 from nixfleet_runtime.storage.copies import NotUpgraded
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 
-T = TypeVar("T")
-
 DATABASE: Final = "the database of a control plane"
-PAGE_LENGTH: Final = 1_000
 config_option: Final = click.option(
     "--config",
     "config_file",
@@ -117,55 +117,21 @@ def sqlite_path(store: StoreConfig, command: str) -> Path:
     return store.path
 
 
-class StoredLog:
-    """A store that is read: each question waits for its answer. The errors of `Queries` are for `reading`."""
-
-    def __init__(self, portal: BlockingPortal, queries: Queries) -> None:
-        self._portal = portal
-        self._queries = queries
-
-    def ask(self, question: Callable[[Queries], Awaitable[T]]) -> T:
-        """Return the answer to `question`."""
-        return self._portal.call(question, self._queries)
-
-    def rows(self, after_seq: int = 0) -> Iterator[LogRow]:
-        """Yield the log's rows after row `after_seq`, in order."""
-        while page := self._page(after_seq):
-            yield from page
-            after_seq = page[-1].seq
-
-    def _page(self, after_seq: int) -> tuple[LogRow, ...]:
-        return self.ask(lambda it: it.log_rows(None, after_seq=after_seq, limit=PAGE_LENGTH))
-
-    def rows_before(self, exports: Path | None) -> Iterator[LogRow]:
-        """Yield the rows that were exported to the directory `exports` and dropped, each verified.
-
-        Raises: RowsDropped, if there are some and `exports` is `None`; ExportAltered, ExportMissing, OSError.
-        """
-        return rows_before(self.ask(lambda it: it.log_start()), exports)
-
-    def whole_log(self, exports: Path | None) -> Iterator[LogRow]:
-        """Yield every row from the first on. Raises: as `rows_before`."""
-        yield from self.rows_before(exports)
-        yield from self.rows()
-
-
 @contextmanager
 def reading(store: StoreConfig, wanted: str = DATABASE) -> Iterator[StoredLog]:
     """Open the store to be read: later commits are not seen, if the store can. wanted: what DB may be.
 
     Raises: Unusable; Findings, if a row of the log turns out to be damaged.
     """
-    with _refusing(store, wanted), start_blocking_portal() as portal:
-        body: list[Exception] = []
-        with portal.wrap_async_context_manager(store.reading()) as queries:
-            try:
-                yield StoredLog(portal, queries)
-            except Exception as error:
-                # What the command raises is no matter of the store, whose context may wrap it.
-                body.append(error)
-        if body:
-            raise body[0]
+    with _refusing(store, wanted), read_once(store.reading()) as stored:
+        yield stored
+
+
+@contextmanager
+def following(store: StoreConfig) -> Iterator[FollowedLog]:
+    """Open the store to be looked at again and again. Raises: as `reading`."""
+    with _refusing(store, DATABASE), followed(store.following()) as log:
+        yield log
 
 
 @contextmanager

@@ -48,6 +48,17 @@ class ReadBeside(Protocol):
         ...
 
 
+class FollowedBeside(Protocol):
+    """What a `StoreOpener` may have as well, so that a process beside it can follow its log at little cost.
+
+    `GET /v1/forecast` and `nixfleet log shadow` use it. Without it they use `reading`, anew for each look.
+    """
+
+    def following(self) -> AbstractAsyncContextManager[Queries]:
+        """Open the read port alone, as `reading` does, but each answer is as of its question. Raises: NotReadable."""
+        ...
+
+
 class FilledFrom(Protocol):
     """What a `StoreOpener` may have as well, so that `nixfleet db copy` can move a SQLite store into its store."""
 

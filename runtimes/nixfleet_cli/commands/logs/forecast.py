@@ -7,11 +7,12 @@ import click
 
 from nixfleet_cli.shared.arguments import at_time
 from nixfleet_cli.shared.commands import command
-from nixfleet_cli.shared.database import StoredLog, reading, store_argument
+from nixfleet_cli.shared.database import reading, store_argument
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, printing
 from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.history.follower import Replay
+from nixfleet_control_plane.reading.stored_log import StoredLog
 from nixfleet_forecast.course import going
 from nixfleet_forecast.history import RANGES_MAX, History, to_judge
 from nixfleet_forecast.words import forecast_lines

@@ -10,12 +10,13 @@ import click
 from nixfleet_cli.commands.logs.backtest import read_policy, require_same_fleet
 from nixfleet_cli.shared.arguments import now
 from nixfleet_cli.shared.commands import command
-from nixfleet_cli.shared.database import reading, store_argument
+from nixfleet_cli.shared.database import following, store_argument
 from nixfleet_cli.shared.other_policies import Revision
 from nixfleet_cli.shared.output import Output, printing, shown_time
 from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.history.follower import Replay
 from nixfleet_control_plane.history.retention.log_start import LogStart
+from nixfleet_control_plane.reading.stored_log import FollowedLog
 from nixfleet_forecast.backtest.backtest import BackTest, Play, Revise
 from nixfleet_forecast.backtest.recording import Recording
 from nixfleet_forecast.backtest.shadow import Difference, differences
@@ -58,32 +59,36 @@ def shadow_log(
     Exit codes: 0 success; 1 a row is damaged, or FILE has problems or is of another fleet; 2 DB cannot be read.
     """
     garbage.collect_rarely()
-    shadow = _Shadow(store, policy_file)
-    while True:
-        for difference, is_new in shadow.look():
-            at = now()
-            mark = "" if is_new else "no longer: "
-            output.show(
-                {
-                    "at": at,
-                    "seq": shadow.head_seq,
-                    "rolloutId": difference.rollout_id,
-                    "text": difference.text,
-                    "isNew": is_new,
-                },
-                [f"{shown_time(at)}  {difference.rollout_id}  {mark}{difference.text}"],
-            )
-        if once:
-            return
-        time.sleep(every_seconds)
+    shadow = _Shadow(policy_file)
+    with following(store) as log:
+        while True:
+            for difference, is_new in shadow.look(log):
+                _show(output, shadow.head_seq, difference, is_new=is_new)
+            if once:
+                return
+            time.sleep(every_seconds)
+
+
+def _show(output: Output, head_seq: int, difference: Difference, *, is_new: bool) -> None:
+    at = now()
+    mark = "" if is_new else "no longer: "
+    output.show(
+        {
+            "at": at,
+            "seq": head_seq,
+            "rolloutId": difference.rollout_id,
+            "text": difference.text,
+            "isNew": is_new,
+        },
+        [f"{shown_time(at)}  {difference.rollout_id}  {mark}{difference.text}"],
+    )
 
 
 class _Shadow:
     """What was read of a log, and the differences that were printed."""
 
-    def __init__(self, store: StoreConfig, file: Path) -> None:
+    def __init__(self, file: Path) -> None:
         """Raises: Findings, if `file` has problems."""
-        self._store = store
         self._file = file
         self._checked = read_policy(file)
         self._recording: Recording | None = None
@@ -95,10 +100,10 @@ class _Shadow:
         """The last row that was read."""
         return 0 if self._recording is None else self._recording.state.head_seq
 
-    def look(self) -> Iterator[tuple[Difference, bool]]:
-        """Read what came, and yield the differences that began and those that ended since."""
+    def look(self, log: FollowedLog) -> Iterator[tuple[Difference, bool]]:
+        """Read what came to `log`, and yield the differences that began and those that ended since."""
         before = self.head_seq
-        with reading(self._store) as stored:
+        with log.look() as stored:
             if self._recording is None or self._start is None:
                 self._start = stored.ask(lambda it: it.log_start())
                 self._recording = Recording(Replay(self._start))
