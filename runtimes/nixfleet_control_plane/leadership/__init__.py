@@ -1,0 +1,1 @@
+"""Which of several control planes on one store leads, and what the others do. `decision` decides it."""
