@@ -52,7 +52,7 @@ from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.http.client import tls_context
 from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.process.command import ProcessRunner
-from nixfleet_runtime.process.service_manager import notify
+from nixfleet_runtime.process.service_manager import Watchdog, notify
 from nixfleet_runtime.process.trust_file import TrustFile
 from nixfleet_runtime.storage.instance_lock import only_process_on
 from nixfleet_runtime.storage.opening import opening_database
@@ -78,6 +78,7 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
             _log.info("generated the host's key; its fingerprint is %s", own.fingerprint)
         trust = load_trust(config.trust.file)
         transport = await stack.enter_async_context(_connected(config, own.key))
+        watchdog = Watchdog()
         ports = AgentPorts(
             journal,
             transport,
@@ -87,9 +88,11 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
             manifests=DirectoryManifestCache(config.manifests.cache_directory),
             evidence=EvidenceReader(own.key.public_key, clock),
             lock=config.lock.program,
+            on_batch=watchdog.beat,
         )
         with _using_journal(config.journal):
             service = await service_of(config.settings, ports)
+        watchdog.status = service.status_line
         trust_file = TrustFile(config.trust.file, trust, service.use_trust)
         enroll = _enrollment(config, own, service, transport, clock)
         await _run_until_signalled(config, service, enroll, trust_file)

@@ -49,7 +49,8 @@ class AgentPorts:
     """The ports an agent runs on. Embedders may implement any of them.
 
     chance: returns a random number from 0 up to 1, so that hosts do not retry at the same moments. evidence: without
-    it, evidence probes fail. lock: asked before each switch; `None`: nothing is asked.
+    it, evidence probes fail. lock: asked before each switch; `None`: nothing is asked. on_batch: called by the mutator
+    after each batch, with its length.
     """
 
     journal: Journal
@@ -62,3 +63,4 @@ class AgentPorts:
     chance: Callable[[], float] = random.random
     evidence: EvidenceReader | None = None
     lock: DeviceLock | None = None
+    on_batch: Callable[[int], None] = lambda _: None

@@ -15,6 +15,7 @@ import anyio
 
 from nixfleet_agent.engine.engine import AgentEngine
 from nixfleet_agent.engine.options import Options
+from nixfleet_agent.engine.state import State
 from nixfleet_agent.journal.loading import loaded_state
 from nixfleet_agent.messages.inputs import Action, Input, Reply
 from nixfleet_agent.messages.writes import Write
@@ -33,16 +34,18 @@ class AgentService:
     """One running agent. Make it with `running` or `service_of`."""
 
     def __init__(
-        self, settings: AgentSettings, ports: AgentPorts, engine: AgentEngine, narrator: Narrator
+        self, settings: AgentSettings, ports: AgentPorts, state: State, narrator: Narrator
     ) -> None:
         self._settings = settings
+        self._state = state
         self._narrator = narrator
         self._ports = ports
         self._mutator = SingleMutator[Input, Write, Reply, Action](
-            engine,
+            _engine_of(state, settings, has_lock=ports.lock is not None),
             self._commit,
             self._carry_out,
             ports.clock,
+            on_batch=ports.on_batch,
             write_seconds_max=settings.write_seconds_max,
         )
         self._stopping = anyio.Event()
@@ -62,6 +65,14 @@ class AgentService:
     def use_trust(self, trust: TrustRoot) -> None:
         """Verify manifests and tokens by another trust root from now on."""
         self._trust = trust
+
+    def status_line(self) -> str:
+        """Return in one line what the host runs and what it should."""
+        running = f"runs {self._state.running_closure.get() or 'something unknown'}"
+        rollouts = (
+            f"{it.record.rollout_id} is {it.record.state}" for it in self._state.open_rollouts()
+        )
+        return "; ".join((running, *rollouts))
 
     @property
     def is_stopping(self) -> bool:
@@ -145,10 +156,10 @@ async def running(settings: AgentSettings, ports: AgentPorts) -> AsyncIterator[A
 async def service_of(settings: AgentSettings, ports: AgentPorts) -> AgentService:
     """Return an agent with the state of its journal; it does not run yet. Raises: the errors of `Journal.load`."""
     state = await loaded_state(ports.journal, settings.hostname)
+    return AgentService(settings, ports, state, Narrator(tuple(state.rollouts.values())))
+
+
+def _engine_of(state: State, settings: AgentSettings, *, has_lock: bool) -> AgentEngine:
     threshold = timedelta(seconds=settings.failure_threshold_seconds)
-    ask_again = None
-    if ports.lock is not None:
-        ask_again = timedelta(seconds=settings.ask_again_seconds)
-    engine = AgentEngine(state, Options(failure_threshold=threshold, ask_again=ask_again))
-    rollouts = tuple(state.rollouts.values())
-    return AgentService(settings, ports, engine, Narrator(rollouts))
+    ask_again = timedelta(seconds=settings.ask_again_seconds) if has_lock else None
+    return AgentEngine(state, Options(failure_threshold=threshold, ask_again=ask_again))

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "db": Lazy(_RUN, f"{_AT}.db:db", "Upgrade and copy the files of a control plane or an agent."),
     "evidence": Lazy(_RUN, f"{_AT}.evidence:evidence", "Sign and check compliance evidence."),
     "openapi": Lazy(_RUN, f"{_AT}.openapi:openapi", "Print the OpenAPI document of the HTTP API."),
+    "units": Lazy(_RUN, f"{_AT}.machines.units:units", "Print the unit of a service for systemd."),
     "operator": Lazy(
         _OPERATE, f"{_AT}.operator:operator", "Inspect and command a fleet over the network."
     ),

@@ -56,7 +56,7 @@ from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.kernel.visible import visible
 from nixfleet_runtime.kernel.write_failures import Unreachable, WritingEnded
 from nixfleet_runtime.process import garbage
-from nixfleet_runtime.process.service_manager import notify
+from nixfleet_runtime.process.service_manager import Watchdog, notify
 from nixfleet_runtime.process.trust_file import TrustFile
 from nixfleet_runtime.storage.instance_lock import DatabaseInUse
 from nixfleet_runtime.storage.opening import UnusableDatabase, opening_database
@@ -127,7 +127,13 @@ async def _run(
 
 async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
     config, clock, metrics = parts.config, parts.clock, Metrics()
+    watchdog = Watchdog()
     garbage.collect_rarely()
+
+    def on_batch(length: int) -> None:
+        metrics.observe_batch(length)
+        watchdog.beat(length)
+
     async with AsyncExitStack() as open_service:
         with _using_store(config.store):
             earlier = await earlier_commands(parts.opened.queries, SystemClock().now())
@@ -140,10 +146,11 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
                     queue_length_max=config.limits.queue_length_max,
                     write_seconds_max=config.store.write_seconds_max,
                     record_metric=metrics.record,
-                    on_batch=metrics.observe_batch,
+                    on_batch=on_batch,
                     freshness_limit_minutes=config.trust.freshness_window_minutes,
                 )
             )
+        watchdog.status = partial(_status_line, service)
         register_gauges(metrics, service, has_database_version=config.store.path is not None)
         register_overview_gauges(metrics, service)
         retention = _retention(parts)
@@ -259,6 +266,12 @@ def _limits(config: LimitsConfig) -> Limits:
         viewers_per_operator_max=config.viewers_per_operator_max,
         viewers_max=config.viewers_max,
     )
+
+
+def _status_line(service: ControlPlaneService) -> str:
+    totals = service.totals()
+    rollouts = ", ".join(f"{number} {state}" for state, number in totals.rollouts.items() if number)
+    return f"row {totals.head_seq}; {totals.enrolled} hosts; rollouts: {rollouts or 'none'}"
 
 
 def _not_ready_because(service: ControlPlaneService) -> str | None:

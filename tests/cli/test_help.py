@@ -177,6 +177,7 @@ def test_a_word_that_is_near_no_command_gets_no_guess() -> None:
 WRITES_BYTES = {
     "commands/control_plane.py",
     "commands/fleet.py",
+    "commands/machines/units.py",
     "commands/openapi.py",
     "commands/token.py",
 }

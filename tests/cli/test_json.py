@@ -40,6 +40,7 @@ WITHOUT = {
     "control-plane run": "it is a process, with a log in JSON",
     "agent run": "it is a process, with a log in JSON",
     "notify run": "it is a process, with a log in JSON",
+    "units": "what it prints is a file of systemd",
     "openapi": "what it prints is JSON",
     "fleet import": "what it prints is JSON",
     "token mint": "what it prints is JSON",

@@ -26,6 +26,7 @@ _NEEDED = {
     "dbus-daemon": "dbus",
 }
 """Programs, and the Debian packages that have them."""
+_KEPT = {"nix-daemon.service"}
 # They would take the ports and the time of the machine around it.
 _MASKED = ("tmp.mount", "cron.service", "systemd-networkd.service", "systemd-resolved.service")
 
@@ -98,12 +99,14 @@ class Machine:
         (self.root / "etc/nix").mkdir(exist_ok=True)
         settings = "sandbox = false\nbuild-users-group =\nsubstituters =\n"
         (self.root / "etc/nix/nix.conf").write_text(settings, encoding="utf-8")
+        # Its socket has the condition that its directory is there.
+        (self.root / "nix/var/nix/daemon-socket").mkdir(parents=True, exist_ok=True)
         (self.root / "site").mkdir(exist_ok=True)
 
     def _services_of_this_machine(self) -> Sequence[str]:
         """What others have installed here: a database would start in the container too."""
         wanted = (self.root / "etc/systemd/system").glob("*.wants/*.service")
-        return sorted({link.name for link in wanted if "@" not in link.name})
+        return sorted({link.name for link in wanted if "@" not in link.name} - _KEPT)
 
     def _boot(self) -> None:
         with (self.directory / "console").open("wb") as console:
@@ -122,6 +125,7 @@ class Machine:
         while time.monotonic() < until and self._nspawn.poll() is None:
             self._leader = _child_of(self._nspawn.pid)
             if self._leader and self._is_up():
+                self.run("systemctl", "start", "nix-daemon.socket")
                 return
             time.sleep(0.2)
         said = (self.directory / "console").read_bytes()[-2000:].decode(errors="replace")

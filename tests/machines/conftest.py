@@ -22,7 +22,7 @@ from tests.machines.systems import AGENT_UNIT, System, lay
 HOSTNAME = "web-01"
 SWITCH_SECONDS_MAX = 20
 DEAD_MAN_SECONDS = 30
-AGENT = f"{sys.executable} -m nixfleet_cli agent run --config /site/{HOSTNAME}/agent.toml"
+AGENT = str(Path(sys.executable).with_name("nixfleet"))
 
 
 @define
@@ -35,7 +35,7 @@ class Bench:
     def build(self, system: System) -> str:
         """Put a system into the machine's store; return its closure name."""
         tree = self.site.directory / "build" / f"nixos-system-{system.name}"
-        lay(system, tree, AGENT)
+        lay(system, tree, AGENT, f"/site/{HOSTNAME}/agent.toml")
         render_health_checks(tree, self.site.checked.health_checks[HOSTNAME])
         path = self.machine.run("nix-store", "--add", f"/site/build/{tree.name}").strip()
         return Path(path).name

@@ -9,6 +9,7 @@ from typing import Final
 
 from attrs import frozen
 
+from nixfleet_units.units import UnitOptions, unit_of
 from tests.machines.bench import Machine
 
 AGENT_UNIT: Final = "nixfleet-agent.service"
@@ -44,7 +45,7 @@ done
 class System:
     """What one system is made of.
 
-    agent: the command of its agent; `None`: the one of every system, whose unit stays. before, stopped, after: shell,
+    agent: the program of its agent; `None`: the one of every system, whose unit stays. before, stopped, after: shell,
     run before units are stopped, once they are, and at the end of a switch. units: other units, by name.
     """
 
@@ -56,20 +57,17 @@ class System:
     units: tuple[tuple[str, str], ...] = ()
 
 
-def agent_unit(command: str, comment: str = "") -> str:
-    """Return the agent's unit as the documentation has it."""
-    return (
-        f"# {comment}\n[Unit]\nStartLimitIntervalSec=0\n"
-        f"[Service]\nType=notify\nExecStart={command}\nKillMode=mixed\nTimeoutStopSec=30\n"
-        "Restart=always\nRestartSec=5\n"
-    )
+def agent_unit(program: str, config: str, comment: str = "") -> str:
+    """Return the agent's unit as `nixfleet units` prints it, for an agent whose files and program are the bench's."""
+    unit = unit_of("agent", UnitOptions(program, config))
+    return f"# {comment}\n{unit.text}\n[Service]\nReadWritePaths=/site\nProtectHome=no\n"
 
 
-def lay(system: System, tree: Path, command: str) -> None:
-    """Write the files of the system into `tree`, an empty directory. command: of the agent."""
+def lay(system: System, tree: Path, program: str, config: str) -> None:
+    """Write the files of the system into `tree`, an empty directory. program, config: of the agent."""
     units = tree / "etc/systemd/system"
     units.mkdir(parents=True)
-    own = agent_unit(system.agent or command, system.name if system.agent else "")
+    own = agent_unit(system.agent or program, config, system.name if system.agent else "")
     for name, text in ((AGENT_UNIT, own), *system.units):
         (units / name).write_text(text, encoding="utf-8")
     script = tree / "bin" / "switch-to-configuration"

@@ -193,3 +193,20 @@ def test_a_key_for_a_secret_is_refused_and_its_value_not_shown(config: Path, key
     assert len(found) == 2
     assert all("secrets are not options" in problem.message for problem in found)
     assert "hunter2" not in str(found)
+
+
+def test_a_credential_of_the_service_manager_is_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd gives it mode 0440, in a directory that is closed to others; the same file elsewhere is refused."""
+    directory = tmp_path / "credentials"
+    directory.mkdir()
+    for file in (directory / "postgres.url", tmp_path / "postgres.url"):
+        file.write_text("postgresql://")
+        file.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(directory))
+
+    assert private_file(directory / "postgres.url") is None
+    problem = private_file(tmp_path / "postgres.url")
+    assert problem is not None
+    assert problem.message == "is accessible to other users"

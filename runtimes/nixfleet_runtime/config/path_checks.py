@@ -33,8 +33,8 @@ def readable_file(path: Path) -> PathProblem | None:
 
 
 def private_file(path: Path) -> PathProblem | None:
-    """Require a readable file with permissions for its owner only."""
-    return readable_file(path) or _is_private(path)
+    """Require a readable file with permissions for its owner only, or a credential of the service manager."""
+    return readable_file(path) or (None if _is_credential(path) else _is_private(path))
 
 
 def private_file_if_there(path: Path) -> PathProblem | None:
@@ -103,6 +103,15 @@ def _is_private(path: Path) -> PathProblem | None:
     if not mode & _OTHERS:
         return None
     return PathProblem("is accessible to other users", f"mode 0600 at {path}", f"mode {mode:04o}")
+
+
+def _is_credential(path: Path) -> bool:
+    """Return whether systemd put the file there, with mode 0440, in a directory that is closed to all other users.
+
+    Source: systemd.exec(5), LoadCredential=.
+    """
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return directory is not None and path.absolute().parent == Path(directory)
 
 
 def _is_absent(path: Path) -> bool:
