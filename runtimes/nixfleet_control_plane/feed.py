@@ -15,6 +15,8 @@ import anyio
 from nixfleet_control_plane.messages.log_entry import LogRow
 
 ROWS_KEPT: Final = 10_000
+BYTES_KEPT: Final = 64 * 1024 * 1024
+"""Of payloads: a host may report a megabyte in a row, and 10,000 of them must not fill the memory."""
 BEAT_SECONDS: Final = 0.25
 """Streams send at most so often."""
 IDLE_SECONDS: Final = 15.0
@@ -22,15 +24,21 @@ IDLE_SECONDS: Final = 15.0
 
 
 class Feed:
-    """The end of a log. head: the number of its last row. rows_kept: how many of the last rows stay in memory.
+    """The end of a log. head: the number of its last row.
 
+    rows_kept, bytes_kept: how many of the last rows stay in memory, and how long their payloads are together.
     beats: how often streams were let go on, all at once: hundreds of timers would cost more than what they send.
     """
 
-    def __init__(self, head: int = 0, *, rows_kept: int = ROWS_KEPT) -> None:
+    def __init__(
+        self, head: int = 0, *, rows_kept: int = ROWS_KEPT, bytes_kept: int = BYTES_KEPT
+    ) -> None:
         self.head = head
         self.is_closed = False
-        self._rows: deque[LogRow] = deque(maxlen=rows_kept)
+        self._rows: deque[LogRow] = deque()
+        self._rows_kept = rows_kept
+        self._bytes_kept = bytes_kept
+        self._bytes = 0
         self._grown = anyio.Event()
         self.beats = 0
         self._beat = anyio.Event()
@@ -42,8 +50,12 @@ class Feed:
             if row.seq != self.head + 1:
                 # Never an error, for the rows are durable. What is not here is read from the store.
                 self._rows.clear()
+                self._bytes = 0
             self._rows.append(row)
+            self._bytes += len(row.payload)
             self.head = row.seq
+        while len(self._rows) > self._rows_kept or self._bytes > self._bytes_kept:
+            self._bytes -= len(self._rows.popleft().payload)
         if self.head > before:
             self._wake()
 

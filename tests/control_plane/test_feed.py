@@ -55,6 +55,24 @@ def test_after_a_gap_the_rows_before_it_are_left_to_the_store() -> None:
     assert [row.seq for row in feed.after(9, 5) or ()] == [10]
 
 
+def test_long_rows_are_left_to_the_store_before_they_fill_the_memory() -> None:
+    """A host may report a megabyte in each row. A row that alone is too long is not kept either."""
+    feed = Feed(bytes_kept=1_000)
+    long = [row._replace(payload="x" * 400) for row in _rows(1, 3)]
+    feed.add(long)
+
+    assert feed.head == 3
+    assert feed.after(0, 5) is None
+    assert [row.seq for row in feed.after(1, 5) or ()] == [2, 3]
+
+    feed.add([_rows(4, 1)[0]._replace(payload="x" * 1_001)])
+    assert feed.head == 4
+    assert feed.after(3, 5) is None
+
+    feed.add(_rows(5, 2))
+    assert [row.seq for row in feed.after(4, 5) or ()] == [5, 6]
+
+
 async def test_a_follower_wakes_when_the_log_grows() -> None:
     """It waits for a row after the last that it knows, and not for one that is there."""
     feed, woken = Feed(3), list[int]()

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from nixfleet_control_plane.feed import Feed
+from nixfleet_control_plane.http.routes import log
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
@@ -58,6 +59,20 @@ async def test_pages_follow_each_other_without_a_gap(site: Site) -> None:
         after = page["next"]
 
     assert read == whole
+
+
+async def test_a_page_of_long_lines_ends_early_and_the_next_one_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (await _log(site))["events"]
+    monkeypatch.setattr(log, "PAGE_BYTES_MAX", 1)
+
+    first = await _log(site)
+    second = await _log(site, f"?after={first['next']}")
+
+    assert first["next"] < first["head"]
+    assert first["events"] + second["events"] == whole[: len(first["events"] + second["events"])]
+    assert second["events"]
 
 
 async def test_a_reader_that_waits_has_a_line_once_it_is_durable(site: Site) -> None:

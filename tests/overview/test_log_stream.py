@@ -1,6 +1,6 @@
 """`GET /v1/log` as a stream: frames with ids, from where a reader left off, until it is gone or cut off."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,17 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from nixfleet_control_plane.feed import Feed
+from nixfleet_control_plane.http import log_stream
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.contacts import Contacts
 from nixfleet_control_plane.http.listed_lines import asks_approval, listed_lines
-from nixfleet_control_plane.http.log_lines import LogLines, Wanted, page_bytes
+from nixfleet_control_plane.http.log_lines import EVERY_LINE, LogLines, Wanted, page_bytes
+from nixfleet_control_plane.http.log_rows import LogRows
 from nixfleet_control_plane.http.log_stream import Frames, LogStream
-from nixfleet_control_plane.http.routes.log import LogRows
 from nixfleet_control_plane.http.server.limits import Limits, Pollers
 from nixfleet_control_plane.messages.key_ring import KeyRing
 from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.reading.queries import NotReadable
 from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import Operator, OperatorRole
@@ -37,7 +39,6 @@ from tests.support.served_control_plane import CLOCK, READER_KEY, Site, site_wit
 pytestmark = pytest.mark.anyio
 PAUSE = b'{"reason": "smells odd"}'
 SECONDS_MAX = 10
-EVERY_LINE = Wanted()
 
 
 @pytest.fixture
@@ -189,6 +190,93 @@ async def test_rows_that_memory_does_not_have_come_from_the_store(site: Site) ->
     assert await frames_of(site).after(0, Wanted()) == before
 
 
+async def test_a_reader_that_is_far_behind_shares_its_frames_though_the_log_grows(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_stream, "ROWS_A_FRAME", 3)
+    frames = frames_of(site)
+    behind = await frames.after(0, Wanted())
+    at_the_end = await frames.after(site.service.feed.head - 1, Wanted())
+
+    await site.operate("POST", "/v1/channels/stable/pause", PAUSE)
+
+    assert await frames.after(0, Wanted()) is behind
+    assert await frames.after(at_the_end.seq - 1, Wanted()) is not at_the_end
+
+
+async def test_a_frame_of_long_rows_ends_early_and_the_next_one_goes_on(site: Site) -> None:
+    """A copy of a frame waits for each reader that is slow."""
+    reason = orjson.dumps({"reason": "x" * 4_000})
+    await site.operate("POST", "/v1/channels/stable/pause", reason)
+    frames = frames_of(site)
+    whole = await frames.after(0, Wanted())
+    seen, after = list[int](), 0
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(log_stream, "BYTES_A_FRAME", 1_000)
+        frames = frames_of(site)
+        while (frame := await frames.after(after, Wanted())).data:
+            page = orjson.loads(frame.data.partition(b"data: ")[2])
+            assert len(orjson.dumps(page["events"][:-1])) < 1_000
+            seen += [line["seq"] for line in page["events"]]
+            after = frame.seq
+
+    assert seen == [
+        line["seq"] for line in orjson.loads(whole.data.partition(b"data: ")[2])["events"]
+    ]
+
+
+async def test_a_reader_is_refused_while_the_store_cannot_be_read(site: Site) -> None:
+    """Before the response has begun: 503, and when to come again."""
+    site.service.feed = Feed(site.service.feed.head)
+    site.database.rename(site.database.with_suffix(".away"))
+    site.database.mkdir()
+    path = f"{paths.LOG}?after=0"
+    signed = dict(
+        sign_request(READER_KEY, operator_key_id("bob"), "GET", path, b"", CLOCK.now(), new_nonce())
+    )
+
+    answer = await site.ask("GET", path, b"", signed | {"Accept": "text/event-stream"})
+
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "5"
+
+
+async def test_a_reader_is_cut_off_when_the_store_cannot_be_read_any_more(site: Site) -> None:
+    """It resumes with its id, and is refused until the store can be read."""
+
+    async def rows_after(seq: int, limit: int) -> Sequence[LogRow]:
+        if seq:
+            raise NotReadable("event_log", "the disk is gone")
+        return rows_of(site)[:2]
+
+    frames = Frames(lambda: site.service.feed, LogLines(asks_approval(site.service)), rows_after)
+
+    sent = await cut_off(site, frames=frames)
+
+    assert [b"id: 2\n" in message.get("body", b"") for message in sent] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert sent[-1]["more_body"] is False
+
+
+async def test_what_an_operator_or_a_host_says_is_never_a_field_of_the_stream(site: Site) -> None:
+    hostile = "a\n\nid: 7\ndata: {}\r\revent: x\u2028\u0085\x00end"
+    await site.operate("POST", "/v1/channels/stable/pause", orjson.dumps({"reason": hostile}))
+
+    frame = await frames_of(site).after(0, Wanted())
+
+    head, _, data = frame.data.partition(b"data: ")
+    assert head == b"id: %d\n" % frame.seq
+    assert data.endswith(b"}\n\n")
+    assert b"\n" not in data[:-2]
+    assert b"\r" not in data
+    assert hostile in {line["payload"].get("reason") for line in orjson.loads(data)["events"]}
+
+
 async def test_a_reader_that_does_not_take_a_frame_is_cut_off(site: Site) -> None:
     """In the time of eight frames. It resumes with the id that it has."""
     # The start, and its first line; when it is quiet; and the frame.
@@ -248,7 +336,7 @@ def rows_of(site: Site) -> tuple[LogRow, ...]:
 
 
 def frames_of(site: Site) -> Frames:
-    rows = LogRows(site.service, SqliteQueries(site.database))
+    rows = LogRows(lambda: site.service.feed, SqliteQueries(site.database))
     return Frames(lambda: site.service.feed, LogLines(asks_approval(site.service)), rows.after)
 
 
@@ -259,6 +347,7 @@ async def cut_off(
     is_permitted: Any = lambda: True,
     grows: bool = False,
     wanted: Wanted = EVERY_LINE,
+    frames: Frames | None = None,
 ) -> list[Message]:
     """Return what a stream sent until it ended. grows: a row becomes durable after each event."""
     sent = list[Message]()
@@ -277,7 +366,7 @@ async def cut_off(
     viewers = Pollers(1, 1, "operator")
     with anyio.fail_after(SECONDS_MAX):
         stream = LogStream(
-            request, frames_of(site), 0, wanted, viewers, "bob", is_permitted, seconds
+            request, frames or frames_of(site), 0, wanted, viewers, "bob", is_permitted, seconds
         )
         await stream(scope, receive, send)
     assert len(viewers) == 0

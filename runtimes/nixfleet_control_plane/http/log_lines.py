@@ -5,11 +5,11 @@ Source: docs/spec/wire.md, The feed.
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from attrs import evolve, frozen
 
-from nixfleet_control_plane.feed import ROWS_KEPT
+from nixfleet_control_plane.feed import BYTES_KEPT, ROWS_KEPT
 from nixfleet_control_plane.history.line_types import AsksApproval
 from nixfleet_control_plane.http.listed_lines import listed_lines
 from nixfleet_control_plane.messages.log_entry import EARLIER_KINDS, LogRow
@@ -62,12 +62,22 @@ class Wanted:
         )
 
 
-class LogLines:
-    """Makes lines of rows, and keeps those of the rows made last. asks: as for `listed_lines`."""
+EVERY_LINE: Final = Wanted()
 
-    def __init__(self, asks: AsksApproval, rows_kept: int = ROWS_KEPT) -> None:
+
+class LogLines:
+    """Makes lines of rows, and keeps those of the rows made last. asks: as for `listed_lines`.
+
+    rows_kept, bytes_kept: of how many rows, and how long the payloads of these rows are together.
+    """
+
+    def __init__(
+        self, asks: AsksApproval, rows_kept: int = ROWS_KEPT, bytes_kept: int = BYTES_KEPT
+    ) -> None:
         self._asks = asks
         self._rows_kept = rows_kept
+        self._bytes_kept = bytes_kept
+        self._bytes = 0
         # By the row itself, for the rows of another log have the same numbers.
         self._lines: OrderedDict[int, tuple[LogRow, tuple[Line, ...]]] = OrderedDict()
 
@@ -77,9 +87,13 @@ class LogLines:
         if known is not None and known[0] is row:
             return known[1]
         lines = tuple(_line(listed) for listed in listed_lines(row, self._asks))
+        if known is not None:
+            self._bytes -= len(known[0].payload)
         self._lines[row.seq] = row, lines
-        if len(self._lines) > self._rows_kept:
-            self._lines.popitem(last=False)
+        self._bytes += len(row.payload)
+        while len(self._lines) > self._rows_kept or self._bytes > self._bytes_kept:
+            _, (forgotten, _) = self._lines.popitem(last=False)
+            self._bytes -= len(forgotten.payload)
         return lines
 
 

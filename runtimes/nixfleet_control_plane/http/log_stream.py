@@ -6,7 +6,9 @@ of eight is cut off, and resumes with the last id that it has.
 Source: docs/spec/wire.md, The feed.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Final
 
 import anyio
@@ -16,14 +18,17 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from nixfleet_control_plane.feed import BEAT_SECONDS, IDLE_SECONDS, Feed
-from nixfleet_control_plane.http.log_lines import LogLines, Wanted, page_bytes
+from nixfleet_control_plane.http.log_lines import EVERY_LINE, Line, LogLines, Wanted, page_bytes
 from nixfleet_control_plane.http.server.limits import Pollers
 from nixfleet_control_plane.http.server.presence import end_when_gone
 from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.reading.queries import NotReadable
 
 MEDIA_TYPE: Final = "text/event-stream"
 FRAMES_BEHIND_MAX: Final = 8
 ROWS_A_FRAME: Final = 2_000
+BYTES_A_FRAME: Final = 1024 * 1024
+"""A frame ends with the row that reaches this: a copy of it waits for each reader that is slow."""
 FRAMES_KEPT: Final = 16
 _BEGIN: Final = b"retry: 1000\n\n"
 _HEADERS: Final = (
@@ -31,6 +36,7 @@ _HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 )
+_log = logging.getLogger(__name__)
 
 
 @frozen
@@ -57,29 +63,32 @@ class Frames:
 
     async def after(self, seq: int, wanted: Wanted) -> Frame:
         """Return the frame of the rows after `seq`. Raises: NotReadable."""
-        is_shared, head = wanted == Wanted(), self.feed().head
-        known = self._shared.get((seq, head)) if is_shared else None
-        if known is not None:
-            return known
-        frame = self._made(seq, head, wanted, await self._rows_after(seq, ROWS_A_FRAME))
-        if is_shared:
-            self._shared[seq, head] = frame
+        head = self.feed().head
+        if wanted != EVERY_LINE:
+            return self._made(seq, head, wanted, await self._rows_after(seq, ROWS_A_FRAME))
+        # While a reader is far behind, rows that come meanwhile do not change its frame.
+        key = seq, min(head, seq + ROWS_A_FRAME)
+        known = self._shared.get(key)
+        if known is None:
+            known = self._made(seq, head, wanted, await self._rows_after(seq, ROWS_A_FRAME))
+            self._shared[key] = known
             if len(self._shared) > FRAMES_KEPT:
                 del self._shared[next(iter(self._shared))]
-        return frame
+        return known
 
     def _made(self, seq: int, head: int, wanted: Wanted, rows: Sequence[LogRow]) -> Frame:
         if not rows:
             return Frame(seq, b"")
         begins = rows[0].seq if rows[0].seq > seq + 1 else None
-        lines = [
-            line
-            for row in rows
-            if wanted.may_be_in(row)
-            for line in self._lines.of(row)
-            if wanted.has(line)
-        ]
-        last = rows[-1].seq
+        lines, last, size = list[Line](), seq, 0
+        for row in rows:
+            last = row.seq
+            if wanted.may_be_in(row):
+                found = [line for line in self._lines.of(row) if wanted.has(line)]
+                lines += found
+                size += sum(len(line.data) for line in found)
+                if size >= BYTES_A_FRAME:
+                    break
         if not lines and begins is None:
             return Frame(last, b"")
         page = page_bytes(lines, last, head, begins)
@@ -103,7 +112,7 @@ class LogStream(Response):
         viewers: Pollers,
         operator: str,
         is_permitted: Callable[[], bool],
-        seconds: Callable[[], float] = anyio.current_time,
+        seconds: Callable[[], float] = monotonic,
     ) -> None:
         super().__init__()
         self._request = request
@@ -116,23 +125,27 @@ class LogStream(Response):
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send frames until the reader is gone, is cut off, or the control plane closes. Raises: Refusal."""
+        """Send frames until the reader is gone, is cut off, or the control plane closes.
+
+        Raises: Refusal, NotReadable; both before the response begins.
+        """
         with self._viewers.waiting(self._operator):
+            # Before the response begins, so that a store which cannot be read is a refusal.
+            first = await self._frames.after(self._after, self._wanted)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(end_when_gone, self._request, tasks.cancel_scope)
                 headers = list(_HEADERS)
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await self._sent(send, _BEGIN)
-                await self._follow(send)
+                await self._follow(send, first)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 tasks.cancel_scope.cancel()
 
-    async def _follow(self, send: Send) -> None:
+    async def _follow(self, send: Send, frame: Frame) -> None:
         quiet_since = self._seconds()
         while self._is_permitted():
             feed = self._frames.feed()
             beats = feed.beats
-            frame = await self._frames.after(self._after, self._wanted)
             self._after = frame.seq
             data = frame.data
             if not data and self._seconds() - quiet_since >= IDLE_SECONDS:
@@ -149,6 +162,11 @@ class LogStream(Response):
                 await anyio.sleep(BEAT_SECONDS)
             else:
                 await feed.next_beat(beats)
+            try:
+                frame = await self._frames.after(self._after, self._wanted)
+            except NotReadable as error:
+                _log.error("a reader of the log is cut off at row %d: %s", self._after, error)
+                return
 
     async def _sent(self, send: Send, data: bytes) -> bool:
         """Send, and return whether the reader took it in time."""

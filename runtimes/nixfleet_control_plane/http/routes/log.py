@@ -4,7 +4,6 @@ Rows come from memory; what is older is read from the store. Each line says what
 Source: docs/spec/wire.md, The feed.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Final, Self
 
@@ -19,11 +18,12 @@ from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.http.listed_lines import asks_approval
 from nixfleet_control_plane.http.log_lines import Line, LogLines, Wanted, page_bytes
+from nixfleet_control_plane.http.log_rows import LogRows
 from nixfleet_control_plane.http.log_stream import MEDIA_TYPE, Frames, LogStream
 from nixfleet_control_plane.http.query import AFTER_ROW, FEED_WAIT, LIMIT, Parameter
 from nixfleet_control_plane.http.server.limits import FEED_SECONDS_MAX, Pollers
 from nixfleet_control_plane.http.server.presence import end_when_gone
-from nixfleet_control_plane.messages.log_entry import ENTRY_KINDS, LogRow
+from nixfleet_control_plane.messages.log_entry import ENTRY_KINDS
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.trust import OperatorRole
@@ -35,6 +35,8 @@ KINDS: Final = (*ENTRY_KINDS, "agent_event")
 """The kinds of lines. A report of a host, `agent_events`, has lines of kind `agent_event` or `fact_refused`."""
 SCANNED_MAX: Final = 20 * PAGE_LENGTH_MAX
 """How many rows one request looks at for lines that match: then it answers how far it came."""
+PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""A page ends with the row that reaches this."""
 
 _ROLLOUT: Final = Parameter("rollout", "only lines about this rollout", {"type": "string"})
 _HOST: Final = Parameter("host", "only lines about this host", {"type": "string"})
@@ -44,21 +46,6 @@ _SEVERITY: Final = Parameter(
     "only lines that matter so much, or more",
     {"type": "string", "enum": tuple(map(str, Severity))},
 )
-
-
-@frozen
-class LogRows:
-    """The rows of the log. queries: what is older than the rows in memory."""
-
-    service: ControlPlaneService
-    queries: Queries
-
-    async def after(self, seq: int, limit: int) -> Sequence[LogRow]:
-        """Return up to `limit` rows after a row, oldest first. Raises: NotReadable."""
-        rows = self.service.feed.after(seq, limit)
-        if rows is not None:
-            return rows
-        return await self.queries.log_rows(None, after_seq=seq, limit=limit)
 
 
 @frozen
@@ -96,7 +83,7 @@ class LogRoutes:
         viewers: Pollers,
     ) -> Self:
         """Return the routes of a control plane: its readers share the lines and the frames."""
-        lines, rows = LogLines(asks_approval(service)), LogRows(service, queries)
+        lines, rows = LogLines(asks_approval(service)), LogRows(lambda: service.feed, queries)
         frames = Frames(lambda: service.feed, lines, rows.after)
         return cls(service, authenticator, rows, viewers, lines, frames)
 
@@ -131,16 +118,24 @@ class LogRoutes:
         """Return a page of what there is. It ends with a whole row, so it may have more lines than `limit`."""
         found, seen = list[Line](), after
         begins: int | None = None
-        while len(found) < limit and seen < self.service.feed.head and seen - after < SCANNED_MAX:
+        room = PAGE_BYTES_MAX
+        while (
+            room > 0
+            and len(found) < limit
+            and seen < self.service.feed.head
+            and seen - after < SCANNED_MAX
+        ):
             # Whole portions, however few lines are asked for; others have their turn in between.
             await anyio.lowlevel.checkpoint()
             for row in await self.rows.after(seen, PAGE_LENGTH_MAX):
                 if row.seq > seen + 1:
                     begins = row.seq  # The log has no gaps: what is before it was dropped.
                 if wanted.may_be_in(row):
-                    found += filter(wanted.has, self.lines.of(row))
+                    lines = [line for line in self.lines.of(row) if wanted.has(line)]
+                    found += lines
+                    room -= sum(len(line.data) for line in lines)
                 seen = row.seq
-                if len(found) >= limit:
+                if len(found) >= limit or room <= 0:
                     break
         return _Page(tuple(found), seen, self.service.feed.head, begins)
 
