@@ -11,6 +11,7 @@ import sniffio
 
 from nixfleet_postgres.errors import (
     ConnectionTextUnusable,
+    DatabaseEncoding,
     DatabaseMissing,
     LoginRefused,
     NeedsAsyncio,
@@ -104,7 +105,13 @@ async def _prepare(target: Target, connection: Connection) -> None:
         raise ServerTooOld(
             target.where, f"PostgreSQL {VERSION_MIN} or later", found, "upgrade the server"
         )
-    if await connection.fetchval("SELECT current_setting('fsync')") != "on":
+    fsync, encoding = await connection.fetchrow(
+        "SELECT current_setting('fsync'), current_setting('server_encoding')"
+    ) or ("", "")
+    if encoding != "UTF8":
+        remedy = "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and name that one"
+        raise DatabaseEncoding(target.where, "a database with the encoding UTF8", encoding, remedy)
+    if fsync != "on":
         remedy = (
             "set fsync = on in postgresql.conf: without, a power failure loses confirmed commits"
         )

@@ -1,6 +1,6 @@
 """Copies a store's tables from PostgreSQL into a SQLite database of the same tables, as of one moment, and back.
 
-So what reads the tables is written once: a start, the offline commands, `verify` and `rebuild` read the copy.
+So what loads a state, and what compares views, is written once: both read the copy, which is as large as the fleet.
 """
 
 import sqlite3
@@ -13,8 +13,9 @@ import anyio.to_thread
 import orjson
 
 from nixfleet_control_plane.history.rebuild import DERIVED_VIEWS, ChainReport
+from nixfleet_control_plane.history.retention.log_start import WHOLE, views_at
 from nixfleet_control_plane.messages.log_entry import LogRow
-from nixfleet_control_plane.store.stored_row import LOG_COLUMNS, PUT_CONTENT
+from nixfleet_control_plane.store.stored_row import LOG_BEGINS_AT, LOG_COLUMNS, PUT_CONTENT
 from nixfleet_postgres.connecting import Connection, connected, permitted
 from nixfleet_postgres.errors import NotCopied, SchemaNotEmpty
 from nixfleet_postgres.schema import make_schema
@@ -31,15 +32,14 @@ _SIGNATURE: Final = LogRow._fields.index("signature")
 _COLUMNS: Final = f"{LOG_COLUMNS}, prev_hash, hash"
 _PUT_ROW: Final = f"INSERT INTO event_log ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 
-NEEDED_BY_A_START: Final = (
-    "seq > (SELECT coalesce(max(event_log_seq), 0) FROM host_records_through)"
-    " OR seq = (SELECT max(seq) FROM event_log)"
-    " OR seq IN (SELECT event_log_seq FROM artefacts)"
-    " OR seq IN (SELECT event_log_seq FROM refused_events)"
-    " OR seq IN (SELECT last_transition_event_log_seq FROM rollouts)"
+_THROUGH: Final = "(SELECT coalesce(max(event_log_seq), 0) FROM host_records_through)"
+_NEEDED_BY_A_START: Final = (
+    f"seq > {_THROUGH} AND seq >= {LOG_BEGINS_AT}",
+    # Those that views refer to, and the last one. By an index: with both conditions in one, the whole log is searched.
+    f"seq <= {_THROUGH} AND seq IN (SELECT event_log_seq FROM artefacts UNION SELECT event_log_seq FROM refused_events"
+    " UNION SELECT last_transition_event_log_seq FROM rollouts UNION SELECT max(seq) FROM event_log)",
 )
 """The rows of the log that a start reads: the tail after the cached records, and those that views refer to."""
-ALL_ROWS: Final = "true"
 
 
 @asynccontextmanager
@@ -49,23 +49,40 @@ async def one_moment(connection: Connection) -> AsyncGenerator[None]:
         yield
 
 
-async def copy_tables(connection: Connection, to: sqlite3.Connection, which_rows: str) -> None:
-    """Copy all views, the cache, and the rows of the log that `which_rows` selects, into the empty tables of `to`.
+def empty_tables() -> sqlite3.Connection:
+    """Return a database in memory with empty tables, for any thread at a time, which the caller closes."""
+    tables = views_at(WHOLE, check_same_thread=False)
+    tables.execute("PRAGMA foreign_keys=OFF")
+    tables.execute("PRAGMA ignore_check_constraints=ON")
+    tables.execute("DELETE FROM host_records_through")
+    return tables
+
+
+async def copy_views(connection: Connection, to: sqlite3.Connection) -> None:
+    """Copy all tables but the log and its contents into the empty tables of `to`. Call it within `one_moment`.
+
+    Damaged rows are copied as they are: whoever reads the copy finds them.
+    """
+    to.execute("BEGIN")
+    for table in (*_CACHE, *DERIVED_VIEWS, "log_start"):
+        await _copy(connection, to, f"SELECT * FROM {table}", f"INSERT INTO {table} VALUES ")
+    to.execute("COMMIT")
+
+
+async def copy_for_a_start(connection: Connection, to: sqlite3.Connection) -> None:
+    """Copy all views, the cache, and the rows of the log that a start reads, into the empty tables of `to`.
 
     Of the contents those that these rows refer to, for a start has its copy in memory, and releases of years have many.
-    Damaged rows are copied as they are: whoever reads the copy finds them. Call it within `one_moment`.
+    Call it within `one_moment`.
     """
-    to.execute("PRAGMA foreign_keys=OFF")
-    to.execute("PRAGMA ignore_check_constraints=ON")
+    await copy_views(connection, to)
     to.execute("BEGIN")
-    to.execute("DELETE FROM host_records_through")
-    for table in (*_CACHE, *DERIVED_VIEWS):
-        await _copy(connection, to, f"SELECT * FROM {table}", f"INSERT INTO {table} VALUES ")
-    query = f"SELECT {_COLUMNS} FROM event_log WHERE {which_rows} ORDER BY seq"
-    await _copy(connection, to, query, _PUT_ROW)
+    for which_rows in _NEEDED_BY_A_START:
+        query = f"SELECT {_COLUMNS} FROM event_log WHERE {which_rows} ORDER BY seq"
+        await _copy(connection, to, query, _PUT_ROW)
     wanted = await anyio.to_thread.run_sync(_referred, to)
     for begin in range(0, len(wanted), _CONTENTS_AT_ONCE):
-        found = await contents_named(connection, wanted[begin : begin + _CONTENTS_AT_ONCE])
+        found = await _contents_named(connection, wanted[begin : begin + _CONTENTS_AT_ONCE])
         await anyio.to_thread.run_sync(_put, to, PUT_CONTENT, found.items())
     to.execute("COMMIT")
 
@@ -78,7 +95,7 @@ async def _copy(connection: Connection, to: sqlite3.Connection, query: str, inse
         await anyio.to_thread.run_sync(_put, to, statement, values)
 
 
-async def contents_named(connection: Connection, names: Sequence[str]) -> Mapping[str, str]:
+async def _contents_named(connection: Connection, names: Sequence[str]) -> Mapping[str, str]:
     """Return the contents with these hashes, by their hash, as far as they are there."""
     # The names of an altered row may be any texts.
     wanted = [storable(name) for name in names]
@@ -86,7 +103,7 @@ async def contents_named(connection: Connection, names: Sequence[str]) -> Mappin
     return {name: restored(text) for name, text in found}
 
 
-def contents_of(payload: str) -> Iterator[str]:
+def _contents_of(payload: str) -> Iterator[str]:
     """Yield the hashes that the payload of an `artefact_accepted` row refers to; nothing if it is damaged."""
     try:
         body = orjson.loads(payload)["body"]
@@ -100,7 +117,7 @@ def contents_of(payload: str) -> Iterator[str]:
 
 def _referred(copy: sqlite3.Connection) -> Sequence[str]:
     rows = copy.execute("SELECT payload FROM event_log WHERE kind = 'artefact_accepted'")
-    return [*{name for (payload,) in rows for name in contents_of(payload)}]
+    return [*{name for (payload,) in rows for name in _contents_of(payload)}]
 
 
 def _put(to: sqlite3.Connection, statement: str, rows: Iterable[Sequence[object]]) -> None:

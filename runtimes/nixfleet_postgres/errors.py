@@ -39,6 +39,10 @@ class DatabaseMissing(PostgresUnusable):
     """The server has no such database."""
 
 
+class DatabaseEncoding(PostgresUnusable):
+    """The database cannot store every text."""
+
+
 class ServerTooOld(PostgresUnusable):
     """The server's version is not supported."""
 

@@ -5,10 +5,8 @@ The driver is imported there: without it, a configuration is refused by name and
 
 import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from importlib.util import find_spec
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from attrs import frozen
@@ -39,32 +37,24 @@ class PostgresOpener:
 
         store = await open_store(self.target)
         try:
-            with TemporaryDirectory(prefix="nixfleet-") as directory:
-                queries = PostgresQueries(self.target, Path(directory))
-                try:
-                    yield OpenedStore(store, queries)
-                finally:
-                    queries.close()
+            with closing(PostgresQueries(self.target)) as queries:
+                yield OpenedStore(store, queries)
         finally:
             await store.close()
 
     def reading(self) -> AbstractAsyncContextManager[Queries]:
-        """Copy the database as of one moment, and answer from the copy. Takes nothing over. Raises: NotReadable."""
-        from nixfleet_postgres.reading import copied
+        """Answer as of one moment. Takes nothing over. Raises: NotReadable."""
+        from nixfleet_postgres.reading import moment
 
-        return copied(self.target)
+        return moment(self.target)
 
     @asynccontextmanager
     async def following(self) -> AsyncGenerator[Queries]:
-        """Answer from the database itself, each question as of then. Takes nothing over. Raises: NotReadable."""
-        from nixfleet_postgres.reading import FollowedQueries
+        """Answer each question as of then. Takes nothing over. Raises: NotReadable."""
+        from nixfleet_postgres.reading import PostgresQueries
 
-        with TemporaryDirectory(prefix="nixfleet-") as directory:
-            queries = FollowedQueries(self.target, Path(directory))
-            try:
-                yield queries
-            finally:
-                queries.close()
+        with closing(PostgresQueries(self.target)) as queries:
+            yield queries
 
     async def fill(self, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
         """As `FilledFrom.fill`."""

@@ -16,14 +16,13 @@ import anyio.to_thread
 import asyncpg
 from attrs import frozen
 
-from nixfleet_control_plane.history.retention.log_start import WHOLE, views_at
 from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.store.sqlite_store import snapshot_of
 from nixfleet_control_plane.store.store import Snapshot
 from nixfleet_postgres.appending import Appended, Head, appended
 from nixfleet_postgres.connecting import CONNECTION_ERRORS, Connection, connect, permitted
-from nixfleet_postgres.copies import NEEDED_BY_A_START, SHARD, copy_tables, one_moment
+from nixfleet_postgres.copies import SHARD, copy_for_a_start, empty_tables, one_moment
 from nixfleet_postgres.errors import AnotherOwner, PostgresUnusable
 from nixfleet_postgres.schema import make_schema
 from nixfleet_postgres.target import Target
@@ -34,6 +33,8 @@ LEASE: Final = timedelta(seconds=3)
 ATTEMPTS: Final = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds before each attempt to connect again, while the outcome of a commit is not known."""
 FENCED: Final = "NF001"
+ROOM_MADE_EACH: Final = 1_000
+"""How many rows apart it is asked whether the log needs another partition; `make_partitions` makes room for more."""
 _APPEND: Final = "SELECT append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21::jsonb)"
 
 
@@ -89,10 +90,10 @@ class PostgresStore:
         await self._reconnect_if_cut()
         self._forget_copy()
         # The tail is read while it is iterated, perhaps in another thread.
-        self._copy = copy = await anyio.to_thread.run_sync(_empty_tables)
+        self._copy = copy = await anyio.to_thread.run_sync(empty_tables)
         with permitted(self._target, "read the store's tables"):
             async with one_moment(self._connection):
-                await copy_tables(self._connection, copy, NEEDED_BY_A_START)
+                await copy_for_a_start(self._connection, copy)
         return snapshot_of(copy)
 
     async def commit(self, writes: Sequence[Write]) -> None:
@@ -112,6 +113,8 @@ class PostgresStore:
     async def _send(self, commit: Appended) -> None:
         """Raises: AnotherOwner; what the connection raises."""
         try:
+            if commit.after.seq // ROOM_MADE_EACH != commit.before.seq // ROOM_MADE_EACH:
+                await self._connection.execute("SELECT make_partitions($1)", commit.after.seq)
             await self._connection.execute(
                 _APPEND, SHARD, self._owned.epoch, LEASE, *commit.arguments
             )
@@ -202,7 +205,3 @@ class PostgresStore:
         if self._copy is not None:
             self._copy.close()
             self._copy = None
-
-
-def _empty_tables() -> sqlite3.Connection:
-    return views_at(WHOLE, check_same_thread=False)

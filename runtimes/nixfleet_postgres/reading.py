@@ -1,143 +1,167 @@
-"""The read port of the PostgreSQL store.
-
-While the control plane runs, a mirror of the log answers, which each question brings up to the log's end. What judges
-the database itself, and the commands beside the control plane, read a copy of all its tables as of one moment.
-"""
+"""The read port of the PostgreSQL store: each question is SQL on a read-only connection beside the one that writes."""
 
 import sqlite3
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final, TypeVar
 
+import anyio
 import anyio.to_thread
 import asyncpg
 
 from nixfleet_control_plane.history.rebuild import ChainReport, ViewsReport
-from nixfleet_control_plane.messages.entry_codec import DamagedRow
+from nixfleet_control_plane.history.retention.log_start import first_seq_of
 from nixfleet_control_plane.messages.log_entry import LogRow
-from nixfleet_control_plane.reading.mirrored_queries import MirroredQueries
 from nixfleet_control_plane.reading.queries import NotReadable
-from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
-from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_control_plane.store.stored_row import LOG_COLUMNS, whole_payload
-from nixfleet_postgres.connecting import Connection, connect, connected
-from nixfleet_postgres.copies import (
-    ALL_ROWS,
-    ROWS_AT_ONCE,
-    contents_named,
-    contents_of,
-    copy_tables,
-    one_moment,
-)
+from nixfleet_control_plane.reading.sql_queries import SqlQueries
+from nixfleet_control_plane.store.queries import HEAD, Query
+from nixfleet_control_plane.store.tables import ChainedRow, Rows, Tables
+from nixfleet_postgres.blocking import BlockingTables, RowsWereDropped
+from nixfleet_postgres.connecting import Connection, connect
+from nixfleet_postgres.copies import copy_views, empty_tables, one_moment
+from nixfleet_postgres.dialect import arguments, in_postgresql, plain
 from nixfleet_postgres.errors import PostgresUnusable
 from nixfleet_postgres.schema import require_schema
 from nixfleet_postgres.target import Target
-from nixfleet_postgres.texts import restored
 from nixfleet_runtime.process.progress import Noted, unnoted
 
-_PAGE: Final = f"SELECT {LOG_COLUMNS} FROM event_log WHERE seq > $1 ORDER BY seq LIMIT $2"
-_ERRORS: Final = (OSError, PostgresUnusable, asyncpg.PostgresError, asyncpg.InterfaceError)
+T = TypeVar("T")
+
+AT_ONCE_MAX: Final = 4
+"""Questions that are answered at the same time; each has a connection of its own meanwhile."""
+ERRORS: Final = (
+    OSError,
+    PostgresUnusable,
+    RowsWereDropped,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+)
 
 
-@asynccontextmanager
-async def copied(target: Target) -> AsyncGenerator[SqliteQueries]:
-    """Copy the whole database to a temporary file, as of one moment, and answer from that. Raises: NotReadable."""
-    with TemporaryDirectory(prefix="nixfleet-") as directory:
-        path = Path(directory) / "copy.sqlite"
-        await anyio.to_thread.run_sync(_make_empty, path)
-        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as copy:
-            copy.execute("PRAGMA synchronous=OFF")  # The file does not outlive the process.
-            try:
-                async with connected(target) as connection:
-                    await require_schema(target, connection)
-                    async with one_moment(connection):
-                        await copy_tables(connection, copy, ALL_ROWS)
-            except _ERRORS as error:
-                raise NotReadable(target.where, str(error) or type(error).__name__) from error
-        yield SqliteQueries(path)
+class PostgresQueries(SqlQueries):
+    """The `Queries` of a database that is in use: each answer is as of its question. Under asyncio only."""
 
-
-def _make_empty(path: Path) -> None:
-    SqliteStore(path).close()
-
-
-class PostgresQueries(MirroredQueries):
-    """The `Queries` of the process that has the store. directory: an empty one, for the mirror."""
-
-    def __init__(self, target: Target, directory: Path) -> None:
-        super().__init__(self._rows_after_seq, directory)
+    def __init__(self, target: Target) -> None:
         self._target = target
-        self._connection: Connection | None = None
+        self._at_once = anyio.CapacityLimiter(AT_ONCE_MAX)
+        self._idle = list[Connection]()
 
     async def verify(self, noted: Noted = unnoted) -> ChainReport:
-        """Return how far the database's own chain is as it was written. Copies the database."""
-        async with copied(self._target) as copy:
-            return await copy.verify(noted)
+        """As `Queries.verify`."""
+        report = await super().verify(noted)
+        if report.problem is not None:
+            start = await self.log_start()
+            if start.first_seq != report.first_seq:
+                moved = RowsWereDropped(start.first_seq)
+                raise NotReadable(self._target.where, str(moved)) from moved
+        return report
 
     async def rebuild(
         self, exported: Iterable[LogRow] | None = None, noted: Noted = unnoted
     ) -> ViewsReport:
-        """Return where the database's own views differ from those that its log gives. Copies the database."""
-        async with copied(self._target) as copy:
-            return await copy.rebuild(exported, noted)
+        """As `Queries.rebuild`, of one moment."""
+        async with self._at_once, moment(self._target) as queries:
+            return await queries.rebuild(exported, noted)
 
     def close(self) -> None:
-        """Close the mirror and the connection."""
-        super().close()
-        if self._connection is not None:
-            self._connection.terminate()
+        """Close the connections that are not in use."""
+        while self._idle:
+            self._idle.pop().terminate()
 
-    async def _rows_after_seq(self, seq: int, limit: int = ROWS_AT_ONCE) -> Sequence[LogRow]:
-        async with self._asking() as connection:
-            stored = [
-                LogRow._make(map(restored, row))
-                for row in await connection.fetch(_PAGE, seq, min(limit, ROWS_AT_ONCE))
-            ]
-            artefacts = (row.payload for row in stored if row.kind == "artefact_accepted")
-            wanted = {name for payload in artefacts for name in contents_of(payload)}
-            contents = await contents_named(connection, [*wanted]) if wanted else {}
-        return [_whole(row, contents) for row in stored]
+    async def _answer(self, query: Query[T]) -> T:
+        async with self._connection() as connection:
+            rows = await connection.fetch(in_postgresql(query.sql), *arguments(query.values))
+        return query.read(plain(rows))
 
-    async def _head_seq(self) -> int:
-        async with self._asking() as connection:
-            return int(await connection.fetchval("SELECT coalesce(max(seq), 0) FROM event_log"))
+    async def _scan(self, work: Callable[[Tables], T]) -> T:
+        async with self._connection() as connection:
+            return await anyio.to_thread.run_sync(work, BlockingTables(connection))
 
     @asynccontextmanager
-    async def _asking(self) -> AsyncGenerator[Connection]:
-        """Give the connection, made anew if it was lost. Raises: NotReadable."""
-        try:
-            connection = self._connection
-            if connection is None or connection.is_closed():
-                self._connection = connection = await connect(self._target)
-            yield connection
-        except _ERRORS as error:
-            if self._connection is not None:
-                self._connection.terminate()
-            raise NotReadable(self._target.where, str(error) or type(error).__name__) from error
+    async def _connection(self) -> AsyncGenerator[Connection]:
+        """Give a connection, and keep it for the next question, unless this one fails. Raises: NotReadable."""
+        async with self._at_once:
+            with as_not_readable(self._target):
+                while self._idle and self._idle[-1].is_closed():
+                    self._idle.pop()
+                connection = self._idle.pop() if self._idle else await connect_to_read(self._target)
+                try:
+                    yield connection
+                except BaseException:
+                    connection.terminate()
+                    raise
+            self._idle.append(connection)
 
 
-class FollowedQueries(PostgresQueries):
-    """The `Queries` of a process beside, which follows the log: its rows come from the database, and no mirror of all
-    of them is made. Asked by one task at a time.
+@asynccontextmanager
+async def moment(target: Target) -> AsyncGenerator["PostgresMoment"]:
+    """Open the store as it is now: later commits are not seen. Raises: NotReadable.
+
+    The views are as many as hosts, and are copied into memory at once. Rows of the log do not change, so they are read
+    in the database, up to the last one: no transaction stays open, which would hold up the server's clearing away.
     """
-
-    async def log_rows(
-        self, rollout_id: str | None, *, after_seq: int, limit: int
-    ) -> tuple[LogRow, ...]:
-        """As `Queries.log_rows`."""
-        if rollout_id is not None:
-            return await super().log_rows(rollout_id, after_seq=after_seq, limit=limit)
-        return tuple(await self._rows_after_seq(after_seq, limit))
-
-    async def head(self) -> int:
-        """As `Queries.head`."""
-        return await self._head_seq()
+    async with AsyncExitStack() as held:
+        with as_not_readable(target):
+            connection = await connect_to_read(target)
+            held.callback(connection.terminate)
+            views = held.enter_context(closing(await anyio.to_thread.run_sync(empty_tables)))
+            async with one_moment(connection):
+                head_seq = int(await connection.fetchval(in_postgresql(HEAD.sql)))
+                await copy_views(connection, views)
+        yield PostgresMoment(target, connection, views, head_seq)
 
 
-def _whole(row: LogRow, contents: Mapping[str, str]) -> LogRow:
+class PostgresMoment(SqlQueries):
+    """The `Queries` of one moment. connection: to the database; views: a copy of them; head_seq: the last row."""
+
+    def __init__(
+        self, target: Target, connection: Connection, views: sqlite3.Connection, head_seq: int
+    ) -> None:
+        self._target = target
+        log = BlockingTables(connection, first_seq_of(views), head_seq)
+        self._tables = _MomentTables(views, log)
+        self._one_at_a_time = anyio.Lock()
+
+    async def _answer(self, query: Query[T]) -> T:
+        return await self._scan(query.of)
+
+    async def _scan(self, work: Callable[[Tables], T]) -> T:
+        async with self._one_at_a_time:
+            with as_not_readable(self._target):
+                return await anyio.to_thread.run_sync(work, self._tables)
+
+
+class _MomentTables:
+    """The `Tables` of one moment: the log is in one place, all else in another."""
+
+    def __init__(self, views: sqlite3.Connection, log: BlockingTables) -> None:
+        self._views = views
+        self._log = log
+
+    def execute(self, sql: str, values: Sequence[Any] = (), /) -> Rows:
+        return (self._log if "event_log " in f"{sql} " else self._views).execute(sql, values)
+
+    def chain(self, after_seq: int) -> Iterator[ChainedRow]:
+        return self._log.chain(after_seq)
+
+
+async def connect_to_read(target: Target, file: Path | None = None) -> Connection:
+    """Return a connection that can change nothing. Raises: as `connect` and `require_schema`."""
+    connection = await connect(target, file)
     try:
-        return row._replace(payload=whole_payload(row, contents))
-    except Exception as error:  # Also if the references themselves were altered.
-        raise DamagedRow(row.seq, row.kind, str(error)) from error
+        await require_schema(target, connection)
+        await connection.execute("SET default_transaction_read_only = on")
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+@contextmanager
+def as_not_readable(target: Target) -> Iterator[None]:
+    """Give what goes wrong between this process and the database the name that readers know. Raises: NotReadable."""
+    try:
+        yield
+    except ERRORS as error:
+        raise NotReadable(target.where, str(error) or type(error).__name__) from error

@@ -8,14 +8,23 @@ Source: docs/how-to/running-on-postgresql.md.
 from importlib.resources import files
 from typing import Final
 
+from nixfleet_control_plane.history.rebuild import DERIVED_VIEWS
 from nixfleet_postgres.connecting import Connection, connected, permitted
 from nixfleet_postgres.errors import AnotherFleet, SchemaMissing, SchemaVersionRefused
 from nixfleet_postgres.target import Target
 
-VERSION: Final = 1
+VERSION: Final = 2
 _LOCK: Final = 0x6E666370
 """The key of the advisory lock: "nfcp", as the application id of the SQLite store's file."""
-_APPEND_ONLY: Final = ("event_log", "contents")
+_READ: Final = ("database", "log_partitions", "log_start", "schema_versions")
+_APPENDED_TO: Final = ("contents", "event_log")
+_CHANGED: Final = ("shards", "host_rollout_records", "host_records_through", *DERIVED_VIEWS)
+_RIGHTS: Final = (
+    ("SELECT", _READ),
+    ("SELECT, INSERT", _APPENDED_TO),
+    ("SELECT, INSERT, UPDATE, DELETE", _CHANGED),
+)
+"""What the store's own role may do, if the schema is another one's. Of the log's partitions nothing, but by the log."""
 
 
 async def require_schema(target: Target, connection: Connection) -> None:
@@ -81,11 +90,10 @@ async def _grant(owner: Connection, schema: str, role: str) -> None:
         return
     to = await owner.fetchval("SELECT quote_ident($1)", role)
     await owner.execute(f"GRANT USAGE ON SCHEMA {schema} TO {to}")
-    await owner.execute(
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {to}"
-    )
-    await owner.execute(f"REVOKE UPDATE, DELETE ON {', '.join(_APPEND_ONLY)} FROM {to}")
-    await owner.execute(f"REVOKE INSERT, UPDATE, DELETE ON schema_versions, database FROM {to}")
+    await owner.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {to}")
+    for rights, tables in _RIGHTS:
+        await owner.execute(f"GRANT {rights} ON {', '.join(tables)} TO {to}")
+    await owner.execute(f"GRANT EXECUTE ON FUNCTION make_partitions TO {to}")
 
 
 async def _version(target: Target, connection: Connection) -> int:

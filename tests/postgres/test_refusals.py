@@ -12,6 +12,7 @@ from nixfleet_postgres.connecting import connect
 from nixfleet_postgres.errors import (
     AnotherFleet,
     ConnectionTextUnusable,
+    DatabaseEncoding,
     DatabaseMissing,
     LoginRefused,
     NeedsAsyncio,
@@ -86,6 +87,18 @@ async def test_a_server_that_is_too_old_is_refused(
     """With its version, and the one that is expected."""
     monkeypatch.setattr("nixfleet_postgres.connecting.VERSION_MIN", 99)
     with pytest.raises(ServerTooOld, match="expected PostgreSQL 99 or later, found 18"):
+        await connect(target)
+
+
+async def test_a_database_that_cannot_store_every_text_is_refused(
+    target: Target, server: Server
+) -> None:
+    """With what is to be created instead."""
+    owner = await server.connect()
+    await owner.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
+    await owner.close()
+    file_of(target.dsn_file, server.url().removesuffix("postgres") + "latin")
+    with pytest.raises(DatabaseEncoding, match="expected a database with the encoding UTF8"):
         await connect(target)
 
 

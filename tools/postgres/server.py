@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,10 +27,11 @@ _SETTINGS: Final = ("max_connections=150", "shared_buffers=32MB", "fsync=on", "m
 
 @frozen
 class Server:
-    """A running server, which lets the role `postgres` in by password."""
+    """A running server, which lets the role `postgres` in by password. binaries: the directory of its programs."""
 
     port: int
     directory: Path
+    binaries: Path
 
     def url(self, user: str = "postgres", password: str = PASSWORD, port: int | None = None) -> str:
         """Return a connection URL."""
@@ -59,10 +60,17 @@ def why_not() -> str | None:
     return None
 
 
+def installed() -> Iterator[Path]:
+    """Yield the directories of programs of each PostgreSQL that the system has, as Debian puts them."""
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
 @contextmanager
-def running_server(directory: Path) -> Iterator[Server]:
-    """Run a server on an empty directory. It is killed at the end."""
-    binaries = _binaries()
+def running_server(
+    directory: Path, binaries: Path | None = None, settings: Sequence[str] = ()
+) -> Iterator[Server]:
+    """Run a server on an empty directory. It is killed at the end. binaries: of another one than the wheel's."""
+    binaries = binaries or _binaries()
     assert binaries is not None, "asked before"
     home = directory / "postgres"
     home.mkdir()
@@ -79,7 +87,6 @@ def running_server(directory: Path) -> Iterator[Server]:
     data, password_file = home / "data", home / "password"
     password_file.write_text(PASSWORD)
     password_file.chmod(0o644)
-    environment = {"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]}
     initdb = [
         str(binaries / "initdb"),
         f"--pgdata={data}",
@@ -89,21 +96,32 @@ def running_server(directory: Path) -> Iterator[Server]:
     made = subprocess.run(
         [*initdb, "--auth=scram-sha-256", "--encoding=UTF8", "--no-sync", "--no-instructions"],
         **as_user,
-        env=environment,
+        env=_environment(),
         cwd=home,
         capture_output=True,
         text=True,
         check=False,
     )
     assert made.returncode == 0, made.stderr
+    with running_on(data, binaries, settings) as server:
+        yield server
+
+
+@contextmanager
+def running_on(data: Path, binaries: Path, settings: Sequence[str] = ()) -> Iterator[Server]:
+    """Run a server on the data that is there. It is killed at the end."""
+    home = data.parent
+    as_user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        as_user = {"user": _UID, "group": _UID, "extra_groups": []}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = [f"-c{it}" for it in (*_SETTINGS, "listen_addresses=127.0.0.1")]
+    options = [f"-c{it}" for it in (*_SETTINGS, "listen_addresses=127.0.0.1", *settings)]
     process = subprocess.Popen(
-        [binaries / "postgres", "-D", data, "-p", str(port), f"-k{home}", *settings],
+        [binaries / "postgres", "-D", data, "-p", str(port), f"-k{home}", *options],
         **as_user,
-        env=environment,
+        env=_environment(),
         cwd=home,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -113,18 +131,39 @@ def running_server(directory: Path) -> Iterator[Server]:
         said = b""
         for line in process.stderr:
             said += line
-            if b"ready to accept connections" in line:
+            if b"ready to accept" in line:  # of a replica: read-only connections
                 break
         else:
             raise AssertionError(said.decode())
-        with (home / "log").open("wb") as log:
+        with data.with_suffix(".log").open("wb") as log:
             copier = subprocess.Popen(["cat"], stdin=process.stderr, stdout=log)
         process.stderr.close()
-        yield Server(port, home)
+        yield Server(port, home, binaries)
     finally:
         process.send_signal(3)  # SIGQUIT: at once, as after a crash
         process.wait()
     copier.wait()
+
+
+def run_as_server(command: Sequence[str | Path], server: Server) -> None:
+    """Run one of the server's programs as the user that it runs as, with the password of its owner."""
+    as_user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        as_user = {"user": _UID, "group": _UID, "extra_groups": []}
+    done = subprocess.run(
+        [server.binaries / command[0], *command[1:]],
+        **as_user,
+        env={**_environment(), "PGPASSWORD": PASSWORD},
+        cwd=server.directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def _environment() -> dict[str, str]:
+    return {"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]}
 
 
 def _binaries() -> Path | None:

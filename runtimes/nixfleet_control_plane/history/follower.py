@@ -4,7 +4,6 @@ Entries are replayed by the control plane's own code (`entry_handlers.replayed`)
 control plane's state. A log that grows can be followed further.
 """
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from typing import TypeAlias, assert_never
@@ -43,6 +42,7 @@ from nixfleet_control_plane.messages.log_entry import (
     RolloutMoved,
 )
 from nixfleet_control_plane.store.sqlite_store import read_log
+from nixfleet_control_plane.store.tables import Tables
 from nixfleet_proto.agent_event import ProbeResult
 from nixfleet_runtime.fact_words import is_routine
 from nixfleet_state_machine.host.state import HostRolloutState
@@ -145,7 +145,7 @@ class Replay:
 class Follower(Replay):
     """A control plane's state at the end of its database's log, as far as it was read. `state` is read-only."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Tables) -> None:
         super().__init__(log_start(connection))
         self._connection = connection
 

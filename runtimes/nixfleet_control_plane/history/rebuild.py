@@ -31,6 +31,7 @@ from nixfleet_control_plane.messages.writes import (
 )
 from nixfleet_control_plane.store.sqlite_statements import statement_of, view_statement
 from nixfleet_control_plane.store.sqlite_store import read_chain, read_log
+from nixfleet_control_plane.store.tables import Tables
 from nixfleet_runtime.process.progress import Noted, noting, unnoted
 
 DERIVED_VIEWS = (
@@ -85,7 +86,7 @@ class ViewsReport:
     differences: tuple[ViewDifference, ...]
 
 
-def check_chain(connection: sqlite3.Connection, noted: Noted = unnoted) -> ChainReport:
+def check_chain(connection: Tables, noted: Noted = unnoted) -> ChainReport:
     """Return how far the hash chain of the log is intact, from the first row that it has. noted: rows were read."""
     start = log_start(connection)
     first, head, rows = start.first_seq, start.prev_hash, start.first_seq - 1
@@ -117,7 +118,7 @@ def _break_in(
 
 
 def check_views(
-    connection: sqlite3.Connection,
+    connection: Tables,
     exported: Iterable[LogRow] | None = None,
     noted: Noted = unnoted,
 ) -> ViewsReport:
@@ -167,9 +168,7 @@ def _repeated(state: State, row: LogRow) -> list[ViewWrite]:
     return [write for write in commit.writes if not isinstance(write, NO_VIEW)]
 
 
-def _compare(
-    table: str, stored: sqlite3.Connection, rebuilt: sqlite3.Connection
-) -> Iterator[ViewDifference]:
+def _compare(table: str, stored: Tables, rebuilt: sqlite3.Connection) -> Iterator[ViewDifference]:
     query = f"SELECT * FROM {table}"
     stored_rows = set(stored.execute(query))
     rebuilt_rows = set(rebuilt.execute(query))
@@ -179,13 +178,13 @@ def _compare(
         yield ViewDifference(table, row, stored=False)
 
 
-def _compare_cache(connection: sqlite3.Connection, state: State) -> Iterator[ViewDifference]:
+def _compare_cache(connection: Tables, state: State) -> Iterator[ViewDifference]:
     """A cached record may be older than the log if its own row number and the cache's agree; its content must be right.
 
     A missing record is no error: a start detects it and reads the log.
     """
     (through,) = connection.execute(
-        "SELECT ifnull(max(event_log_seq), 0) FROM host_records_through"
+        "SELECT coalesce(max(event_log_seq), 0) FROM host_records_through"
     ).fetchone()
     for row in connection.execute("SELECT * FROM host_rollout_records"):
         (rollout_id, hostname, *_, event_log_seq) = row

@@ -1,14 +1,14 @@
-"""Operators' queries on the SQLite store, as data: what is asked, and what the rows mean.
+"""Operators' queries, as data: what is asked, in SQL that SQLite and PostgreSQL share, and what the rows mean.
 
-Asked on read-only connections, so they see only durable rows: of a plain one at once, or as `SqliteQueries` does.
+Asked on read-only connections, so they see only durable rows: of a plain one at once, or as `SqlQueries` does.
 Source: docs/spec/wire.md, Operator calls; docs/spec/runtimes.md, Store.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from attrs import frozen
@@ -24,14 +24,15 @@ from nixfleet_control_plane.messages.log_entry import (
     lines_of,
 )
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
-from nixfleet_control_plane.store.stored_row import LOG_BEGINS_AT, READ_COLUMNS, read_row
+from nixfleet_control_plane.store.stored_row import LATER_OF, READ_COLUMNS, read_row
+from nixfleet_control_plane.store.tables import Tables
 from nixfleet_runtime.storage.record_codec import decode_rollout_record
 from nixfleet_runtime.storage.sqlite import open_reader
 from nixfleet_state_machine.rollout.event import MembersChanged
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
-ALL: Final = -1
-"""`LIMIT -1` in SQLite: no limit."""
+ALL: Final = 2**62
+"""No limit: more than a table can have."""
 ROWS_SEARCHED_MAX: Final = 200_000
 """So many rows are looked through for those of one host: about half a second."""
 T_co = TypeVar("T_co", covariant=True)
@@ -48,7 +49,7 @@ class Query(Generic[T_co]):
         self.values = values
         self.read = read
 
-    def of(self, connection: sqlite3.Connection) -> T_co:
+    def of(self, connection: Tables) -> T_co:
         """Return the answer of the database behind `connection`."""
         return self.read(connection.execute(self.sql, self.values))
 
@@ -61,7 +62,7 @@ class LastCommands:
     before: datetime | None
 
 
-def open_for_reading(path: Path) -> sqlite3.Connection:
+def open_for_reading(path: Path) -> Connection:
     """Return a read-only connection to a control plane's database.
 
     Raises: FileNotFoundError, SchemaRefused, NotOurDatabase.
@@ -92,7 +93,7 @@ class Waiting:
 
 
 def rollouts(
-    connection: sqlite3.Connection, *, after_seq: int = 0, limit: int = ALL
+    connection: Tables, *, after_seq: int = 0, limit: int = ALL
 ) -> tuple[RolloutRecord, ...]:
     """Return the records of rollouts opened after log row `after_seq`, oldest first, pruned ones included."""
     return rollouts_query(after_seq=after_seq, limit=limit).of(connection)
@@ -128,13 +129,13 @@ QUARANTINES: Final = Query(
 """As `quarantines`."""
 
 
-def quarantines(connection: sqlite3.Connection) -> tuple[Quarantined, ...]:
+def quarantines(connection: Tables) -> tuple[Quarantined, ...]:
     """Return every quarantine, oldest first."""
     return QUARANTINES.of(connection)
 
 
 def deferrals(
-    connection: sqlite3.Connection, *, after: tuple[str, str] | None = None, limit: int = ALL
+    connection: Tables, *, after: tuple[str, str] | None = None, limit: int = ALL
 ) -> tuple[Waiting, ...]:
     """Return the held hosts, ordered by rollout and host, after the given rollout and host."""
     return deferrals_query(after=after, limit=limit).of(connection)
@@ -170,7 +171,7 @@ def waiting_of_query(hostname: str) -> Query[tuple[Waiting, ...]]:
 
 
 def log_entries(
-    connection: sqlite3.Connection,
+    connection: Tables,
     *,
     after_seq: int = 0,
     rollout_id: str | None = None,
@@ -191,7 +192,7 @@ def log_entries(
     return tuple(line for columns in rows for line in lines_of(entry_of(read_row(columns))))
 
 
-def left_at(connection: sqlite3.Connection, rollout_id: str, hostname: str) -> datetime | None:
+def left_at(connection: Tables, rollout_id: str, hostname: str) -> datetime | None:
     """Return when the host left the rollout for the last time; `None` if no row says so. O(rows of the rollout).
 
     Raises: DamagedRow.
@@ -216,7 +217,7 @@ def _left_at(hostname: str, rows: _Rows) -> datetime | None:
     return next((change.at for change in changes if hostname in change.left), None)
 
 
-def last_commands(connection: sqlite3.Connection, rows_max: int) -> LastCommands:
+def last_commands(connection: Tables, rows_max: int) -> LastCommands:
     """Return the operator commands among the last `rows_max` log rows."""
     return last_commands_query(rows_max).of(connection)
 
@@ -225,7 +226,7 @@ def last_commands_query(rows_max: int) -> Query[LastCommands]:
     """As `last_commands`."""
     return Query(
         # The last row that is not read has a place of its own.
-        "WITH unread(seq) AS (SELECT ifnull(max(seq), 0) - ? FROM event_log)"
+        "WITH unread(seq) AS (SELECT coalesce(max(seq), 0) - ? FROM event_log)"
         " SELECT log.seq = unread.seq, log.ts FROM event_log AS log, unread"
         " WHERE log.seq >= unread.seq AND (log.seq = unread.seq OR log.kind = 'operator_command')"
         " ORDER BY log.seq DESC",
@@ -242,7 +243,7 @@ def _last_commands(rows: _Rows) -> LastCommands:
     )
 
 
-def refused_artefacts(connection: sqlite3.Connection) -> tuple[LoggedEntry, ...]:
+def refused_artefacts(connection: Tables) -> tuple[LoggedEntry, ...]:
     """Return the artefacts refused since the latest one that was put in force, the last refusal of each, by name."""
     refused: dict[str, LoggedEntry] = {}
     taken_at: datetime | None = None
@@ -264,7 +265,7 @@ def refused_artefacts(connection: sqlite3.Connection) -> tuple[LoggedEntry, ...]
 
 
 HEAD: Final = Query(
-    "SELECT ifnull(max(seq), 0) FROM event_log", (), lambda rows: int(next(iter(rows))[0])
+    "SELECT coalesce(max(seq), 0) FROM event_log", (), lambda rows: int(next(iter(rows))[0])
 )
 """The number of the last log row; 0 if there is none."""
 
@@ -276,7 +277,7 @@ def log_rows_query(
     of_rollout = "" if rollout_id is None else "rollout_id = ? AND "
     about = () if rollout_id is None else (rollout_id,)
     return Query(
-        f"SELECT {READ_COLUMNS} FROM event_log WHERE {of_rollout}seq >= max(?, {LOG_BEGINS_AT})"
+        f"SELECT {READ_COLUMNS} FROM event_log WHERE {of_rollout}seq >= {LATER_OF}"
         " ORDER BY seq LIMIT ?",
         (*about, after_seq + 1, limit),
         _log_rows,

@@ -30,6 +30,7 @@ from nixfleet_control_plane.store.store import (
     StoredRefusal,
 )
 from nixfleet_control_plane.store.stored_row import (
+    LATER_OF,
     LOG_BEGINS_AT,
     LOG_COLUMNS,
     PUT_CONTENT,
@@ -37,6 +38,7 @@ from nixfleet_control_plane.store.stored_row import (
     read_row,
     stored_row,
 )
+from nixfleet_control_plane.store.tables import ChainedRow, ReadsItsLog, Tables
 from nixfleet_proto.codec.warrant import decode_signed_warrant
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.errors import NixfleetError
@@ -362,20 +364,25 @@ def _dispatches(connection: sqlite3.Connection) -> Iterator[StoredDispatch]:
         yield StoredDispatch(dispatch, None if queued_at is None else time_of(queued_at))
 
 
-def read_chain(connection: sqlite3.Connection) -> Iterator[tuple[LogRow, bytes, bytes]]:
+def read_chain(connection: Tables) -> Iterator[ChainedRow]:
     """Yield each row with its `prev_hash` and `hash`, in order. Raises: DamagedRow."""
+    if isinstance(connection, ReadsItsLog):
+        yield from connection.chain(0)
+        return
     for prev_hash, row_hash, *columns in connection.execute(
         f"SELECT prev_hash, hash, {READ_COLUMNS} FROM event_log WHERE seq >= {LOG_BEGINS_AT} ORDER BY seq"
     ):
         yield read_row(columns), prev_hash, row_hash
 
 
-def read_log(connection: sqlite3.Connection, after_seq: int = 0) -> Iterator[LogRow]:
+def read_log(connection: Tables, after_seq: int = 0) -> Iterator[LogRow]:
     """Yield each row after `after_seq`, in order. Raises: DamagedRow."""
+    if isinstance(connection, ReadsItsLog):
+        return (row for row, _, _ in connection.chain(after_seq))
     return map(
         read_row,
         connection.execute(
-            f"SELECT {READ_COLUMNS} FROM event_log WHERE seq >= max(?, {LOG_BEGINS_AT}) ORDER BY seq",
+            f"SELECT {READ_COLUMNS} FROM event_log WHERE seq >= {LATER_OF} ORDER BY seq",
             (after_seq + 1,),
         ),
     )

@@ -17,16 +17,25 @@ from nixfleet_control_plane.store.envelopes import lengthened, shortened
 LOG_COLUMNS: Final = (
     "seq, ts, kind, host_id, rollout_id, payload, signature, first_fact_seq, fact_count, outcome"
 )
-LOG_BEGINS_AT: Final = "(SELECT ifnull(max(first_seq), 1) FROM log_start)"
+LOG_BEGINS_AT: Final = "(SELECT coalesce(max(first_seq), 1) FROM log_start)"
 """The first row of the log, in SQL. Rows before it were exported, and nothing reads them until they are removed."""
+LATER_OF: Final = (
+    "(SELECT max(first_seq) FROM (SELECT CAST(? AS bigint) AS first_seq"
+    " UNION ALL SELECT first_seq FROM log_start) AS bounds)"
+)
+"""The row that `?` names, or the first row of the log if that is later. The greater of two has another name in each
+database, and two conditions instead would let SQLite search by the wrong one.
+"""
 _REFERENCES: Final = (
     "SELECT json_extract(part.value, '$.content') FROM json_each(payload, '$.body') AS part"
     " WHERE part.type = 'object'"
 )
-READ_COLUMNS: Final = (
-    f"{LOG_COLUMNS}, CASE WHEN kind = 'artefact_accepted' AND json_type(payload, '$.body') = 'array'"
+CONTENTS_COLUMN: Final = (
+    "CASE WHEN kind = 'artefact_accepted' AND json_type(payload, '$.body') = 'array'"
     f" THEN (SELECT json_group_object(hash, text) FROM contents WHERE hash IN ({_REFERENCES})) END"
 )
+"""The contents that a row refers to, as a JSON object by their hashes. SQLite's alone: another store has its own."""
+READ_COLUMNS: Final = f"{LOG_COLUMNS}, {CONTENTS_COLUMN}"
 """The columns of a row, and its contents: of `event_log`, for `read_row`."""
 REFERRED: Final = (
     "SELECT json_extract(part.value, '$.content') FROM event_log, json_each(payload, '$.body') AS part"

@@ -6,7 +6,6 @@ pruned rollouts stay in their views, without their rows.
 Source: docs/spec/runtimes.md, Retention.
 """
 
-import sqlite3
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,6 +13,7 @@ from attrs import frozen
 
 from nixfleet_control_plane.history.retention.log_start import first_seq_of
 from nixfleet_control_plane.messages.entry_codec import text_of, time_of
+from nixfleet_control_plane.store.tables import Tables
 from nixfleet_runtime.kernel.visible import visible
 from nixfleet_state_machine.rollout.state import RolloutState
 
@@ -75,9 +75,7 @@ def month_after(month: datetime) -> datetime:
     return month_of(month + timedelta(days=31))
 
 
-def exportable(
-    connection: sqlite3.Connection, before: datetime, *, whole_months: bool = False
-) -> Exportable:
+def exportable(connection: Tables, before: datetime, *, whole_months: bool = False) -> Exportable:
     """Return the rows older than `before` that nothing live needs.
 
     whole_months: only those of months (UTC) that are older than `before` and of which nothing live needs a row.
@@ -92,16 +90,16 @@ def exportable(
     return Exportable(first_seq_of(connection), last, need.seq, need.by)
 
 
-def first_need(connection: sqlite3.Connection) -> Need:
+def first_need(connection: Tables) -> Need:
     """Return what keeps the log from being exported further. Of an empty log, a need of nothing for row 1."""
     needs = list[Need]()
     for kind, query in _NEEDED.items():
-        row = connection.execute(f"SELECT * FROM ({query}) ORDER BY 1 LIMIT 1").fetchone()
+        row = connection.execute(f"SELECT * FROM ({query}) AS needed ORDER BY 1 LIMIT 1").fetchone()
         if row is not None:
             needs.append(Need(row[0], visible(row[1]), kind))
     return min(needs, key=lambda need: need.seq, default=Need(1, "", ""))
 
 
-def _month_of_row(connection: sqlite3.Connection, seq: int, default: datetime) -> datetime:
+def _month_of_row(connection: Tables, seq: int, default: datetime) -> datetime:
     row = connection.execute("SELECT ts FROM event_log WHERE seq = ?", (seq,)).fetchone()
     return default if row is None else month_of(time_of(row[0]))

@@ -18,6 +18,7 @@ from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.sqlite_store import snapshot_of
 from nixfleet_control_plane.store.stored_row import LOG_BEGINS_AT
+from nixfleet_control_plane.store.tables import Tables
 from nixfleet_runtime.storage.file_format import statements
 
 
@@ -34,13 +35,13 @@ WHOLE: Final = LogStart(1, FIRST_PREV_HASH, b"")
 """The start of a log of which nothing was dropped."""
 
 
-def log_start(connection: sqlite3.Connection) -> LogStart:
+def log_start(connection: Tables) -> LogStart:
     """Return where the log begins."""
     row = connection.execute("SELECT first_seq, prev_hash, views FROM log_start").fetchone()
     return WHOLE if row is None else LogStart(*row)
 
 
-def first_seq_of(connection: sqlite3.Connection) -> int:
+def first_seq_of(connection: Tables) -> int:
     """Return the first row that the log has. Does not read the views before it, which are as many as hosts."""
     (first,) = connection.execute(f"SELECT {LOG_BEGINS_AT}").fetchone()
     return int(first)
