@@ -1,5 +1,6 @@
 """The examples run, and print what the documentation says they do."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,42 @@ def test_an_own_applier_carries_a_host_to_converged() -> None:
         "4 facts sent; web-01 runs 'new'",
     ]
     assert len((ROOT / "examples" / "own_applier.py").read_text().splitlines()) < 80
+
+
+def test_the_device_fleet_prints_what_its_readme_shows() -> None:
+    """Two tills run an app; its second version fails on one of them, and a camera reads nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.device_fleet"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout in (ROOT / "examples/device_fleet/README.md").read_text()
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_the_device_fleet_has_fewer_than_400_lines_of_code() -> None:
+    """Its README says so: without the demonstration, imports, docstrings, comments and blank lines."""
+    modules = [
+        path
+        for path in (ROOT / "examples" / "device_fleet").glob("*.py")
+        if path.name != "__main__.py"
+    ]
+    assert len(modules) >= 8
+    assert sum(map(lines_of_code, modules)) < 400
+
+
+def lines_of_code(path: Path) -> int:
+    text = path.read_text()
+    other: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if isinstance(node, ast.Import | ast.ImportFrom) or (
+            is_text and isinstance(node, ast.stmt)
+        ):
+            other.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return sum(
+        number not in other and bool(line.strip()) and not line.strip().startswith("#")
+        for number, line in enumerate(text.splitlines(), 1)
+    )
