@@ -304,7 +304,7 @@ class ControlPlaneService:
     def needs(self) -> Iterator[Need]:
         """Yield everything that only a person moves now: of the rollouts, and of the fleet."""
         stale_at = {RolloutId(it.rollout_id): it.stale_at for it in self.in_force()}
-        yield from self._engine.fleet_needs(self._fleet_notices())
+        yield from self._engine.fleet_needs(self._fleet_notices(), self.now())
         yield from self._engine.rollout_needs(self.now(), stale_at)
 
     def oldest_waits(self) -> Mapping[Gate, datetime]:
@@ -330,6 +330,10 @@ class ControlPlaneService:
     def map_columns(self, rollout_id: RolloutId, hosts: Sequence[str]) -> tuple[str, str]:
         """Return the states and the standings of hosts of a rollout, a digit for each. Empty: it is pruned."""
         return self._engine.map_columns(rollout_id, hosts)
+
+    def host_commands(self, rollout_id: RolloutId, hostname: str) -> tuple[str, ...]:
+        """Return what an operator may do now about a host that is not done, as `nixfleet operator` takes it."""
+        return self._engine.host_commands(rollout_id, hostname, self.now())
 
     def host_record_page(
         self,
@@ -361,7 +365,7 @@ class ControlPlaneService:
                 knocking=len(notices.refused_enrollments),
                 declared=len(self.ring().fleet_keys),
             ),
-            needs_you=self._engine.fleet_needs(self._fleet_notices()),
+            needs_you=self._engine.fleet_needs(self._fleet_notices(), now),
             rollouts=self._engine.overviews(now, stale_at, rollout_id),
             head_at=None if last is None else time_of(last.ts),
         )

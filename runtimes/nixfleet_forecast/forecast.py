@@ -59,7 +59,7 @@ from nixfleet_state_machine.rollout.event import (
     Verdict,
     subject_of,
 )
-from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 
 RUNS: Final = 60
 RUNS_MIN: Final = 12
@@ -279,6 +279,8 @@ def waits_of(state: State, rollout_id: RolloutId) -> tuple[str, ...]:
     if rollout_id not in state.view.open_rollouts:
         return ()  # It was pruned.
     record = state.view.rollouts[rollout_id]
+    if record.state is RolloutState.ABORTED:
+        return ("it is Aborted: nothing more is dispatched in it, until another ref is released",)
     if record.state.is_halted:
         return (f"it is {record.state}: until an operator clears it",)
     found: list[str] = []

@@ -29,6 +29,7 @@ from tests.planner.builders import NOW
 STABLE = RolloutId("stable@a1")
 GATE = HoldingGate(Gate.WAVE_PROMOTION, "wave 1 waits for wave 0", "in wave 0, 0 of 1 are done")
 LATER = NOW + timedelta(minutes=5)
+RETRY, SKIP, EXCUSE = (f"{it} stable@a1 web-02" for it in ("retry", "skip", "excuse"))
 SHOWN, SHOWN_LATER = shown_time(NOW), shown_time(LATER)
 STATUS = StatusInRollout(
     RolloutState.ACTIVE,
@@ -69,19 +70,23 @@ def test_a_host_is_shown_with_state_since_when_and_wave() -> None:
         (STATUS, "nothing is planned for it in this rollout"),
         (evolve(STATUS, state=HostState.CONVERGED), "it is done"),
         (
+            evolve(STATUS, state=HostState.FAILED, commands=(RETRY, EXCUSE)),
+            f'it failed, and makes no further attempt by itself: "nixfleet operator {RETRY}" or '
+            f'"nixfleet operator {EXCUSE}", or another release',
+        ),
+        (
             evolve(STATUS, state=HostState.FAILED),
-            "it failed, and makes no further attempt by itself: "
-            '"nixfleet operator retry|excuse stable@a1 web-02", or another release',
+            "it failed, and makes no further attempt by itself: it needs another release",
         ),
         (
-            evolve(STATUS, state=HostState.REVERTED, attempts=2),
+            evolve(STATUS, state=HostState.REVERTED, attempts=2, commands=(EXCUSE,)),
             "it failed, and makes no further attempt by itself: "
-            '"nixfleet operator retry|excuse stable@a1 web-02", or another release',
+            f'"nixfleet operator {EXCUSE}", or another release',
         ),
         (
-            evolve(STATUS, state=HostState.REVERTED),
+            evolve(STATUS, state=HostState.REVERTED, commands=(EXCUSE,)),
             "it rolled back after attempt 1 of 1, the last that is signed: "
-            '"nixfleet operator excuse stable@a1 web-02", or another release',
+            f'"nixfleet operator {EXCUSE}", or another release',
         ),
         (
             evolve(STATUS, waits_for=WaitsFor.DISPATCH),
@@ -132,7 +137,7 @@ def test_every_gate_follows_with_its_detail() -> None:
         (
             AtDeadline.WAIT,
             True,
-            'was {}; "nixfleet operator skip|excuse stable@a1 web-02" goes on without it',
+            f'was {{}}; "nixfleet operator {SKIP}" or "nixfleet operator {EXCUSE}" goes on without it',
         ),
     ],
 )
@@ -141,7 +146,11 @@ def test_a_deadline_is_shown_with_what_follows(
 ) -> None:
     """One that has passed, and of which nothing follows, with what can be done."""
     status = evolve(
-        STATUS, deadline=StageDeadline(Stage.ACK, LATER, then), is_overdue=is_overdue, until=LATER
+        STATUS,
+        deadline=StageDeadline(Stage.ACK, LATER, then),
+        is_overdue=is_overdue,
+        until=LATER,
+        commands=(SKIP, EXCUSE),
     )
     begin = "OVERDUE: the deadline for its ack" if is_overdue else "the deadline for its ack"
 

@@ -11,6 +11,7 @@ from nixfleet_control_plane.messages.inputs import (
     RetireQuarantine,
     RetryHosts,
 )
+from nixfleet_control_plane.overview.advice import host_commands
 from nixfleet_proto.fleet import Edge, OnDrift
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, RolloutPolicy
 from nixfleet_proto.steering.guards import Approvals, WaveGuards
@@ -110,6 +111,8 @@ def test_a_halted_rollout_says_why_since_when_and_what_answers_it(
     halted = needs(shown)[NeedKind.HALTED]
     assert halted.text == "stable@r1 is halted: 1 of 3 hosts of wave 1 failed, and 0 may."
     assert (halted.since, halted.command) == (halted_at, "clear stable@r1")
+    # No `retry`: what failed is quarantined, so it would be refused.
+    assert halted.commands == ("clear stable@r1", "abort stable@r1")
     barred = needs(shown)[NeedKind.QUARANTINE]
     assert barred.text == "shared is quarantined on stable: 2 hosts wait for it."
     assert (barred.since, barred.command) == (halted_at, "retire stable shared")
@@ -242,11 +245,50 @@ def test_a_silent_host_is_lapsed_away_or_overdue(
     match then:
         case AtDeadline.WAIT:
             text = "web-01 of stable@r1 is past a deadline, and nothing follows from it."
-            assert kinds[NeedKind.OVERDUE].text == text
+            overdue = kinds[NeedKind.OVERDUE]
+            assert overdue.text == text
+            # No `skip`: nobody would be left in its wave.
+            assert overdue.commands == ("excuse stable@r1 web-01",)
+            assert overdue.answer == "Look at them, and excuse those that do not come."
         case AtDeadline.FAIL:
             assert kinds[NeedKind.LAPSED].hosts == 1
+            assert kinds[NeedKind.LAPSED].command == "excuse stable@r1 web-01"
         case AtDeadline.SKIP:
             assert kinds.keys() == {NeedKind.HALTED}
+
+
+def test_a_host_that_is_overdue_and_heard_of_is_excused_and_one_that_is_silent_may_be_skipped(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """A skip is refused of a host that can be heard of: it would be given back at once."""
+    deadlines = Deadlines(ack=Deadline(10, AtDeadline.WAIT))
+    layout = Layout(waves=(("web-01", "web-02"),), policy=RolloutPolicy(deadlines=deadlines))
+    rollout_id = control_plane.publish("r1", layout)
+    control_plane.wait(minutes=11)
+    control_plane.heartbeat("web-01", {rollout_id: 0}, "before")
+    state, now = control_plane.state, control_plane.now
+
+    heard, silent = (host_commands(state, rollout_id, host, now) for host in ("web-01", "web-02"))
+
+    assert heard == ("excuse stable@r1 web-01",)
+    assert silent == ("skip stable@r1 web-02", "excuse stable@r1 web-02")
+    (overdue,) = (it for it in overview(control_plane).needs_you if it.kind is NeedKind.OVERDUE)
+    assert overdue.commands == ("excuse stable@r1 web-01 web-02",)
+
+
+def test_nothing_is_advised_for_a_host_that_failed_in_a_rollout_that_is_done(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """An excuse is refused there, and a retry of what is quarantined."""
+    tolerant = RolloutPolicy(max_failures=1)
+    layout = Layout(waves=(("web-01", "web-02"),), closure="shared", policy=tolerant)
+    rollout_id = control_plane.publish("r1", layout)
+    revert(control_plane, "web-01")
+    state, now = control_plane.state, control_plane.now
+
+    assert host_commands(state, rollout_id, "web-01", now) == ("excuse stable@r1 web-01",)
+    finish(control_plane, "web-02")
+    assert host_commands(control_plane.state, rollout_id, "web-01", now) == ()
 
 
 def test_a_host_that_drifted_is_named(control_plane: ScriptedControlPlane) -> None:

@@ -115,6 +115,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Planned,
 )
 from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.overview.advice import host_commands
 from nixfleet_control_plane.overview.fleet_lists import Item, quarantines, refusals
 from nixfleet_control_plane.overview.host_map import columns
 from nixfleet_control_plane.overview.needs import (
@@ -408,9 +409,15 @@ class ControlPlaneEngine:
             return None
         return host_record_page(self._state, status, record, waiting, facts, rows)
 
-    def fleet_needs(self, notices: FleetNotices) -> tuple[Need, ...]:
+    def fleet_needs(self, notices: FleetNotices, now: datetime) -> tuple[Need, ...]:
         """Return what a person is needed for that is about no rollout."""
-        return fleet_needs(self._state, notices)
+        return fleet_needs(self._state, notices, now)
+
+    def host_commands(self, rollout_id: RolloutId, hostname: str, now: datetime) -> tuple[str, ...]:
+        """Return what an operator may do now about a host that is not done. O(its wave)."""
+        if rollout_id not in self._state.view.open_rollouts:
+            return ()
+        return host_commands(self._state, rollout_id, hostname, now)
 
     def token_objection(self, request: EnrollRequest) -> EnrollmentObjection | None:
         """Return what is wrong with the token of `request`, whatever time it is. Changes nothing."""

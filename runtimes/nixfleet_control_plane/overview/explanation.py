@@ -10,6 +10,7 @@ from nixfleet_proto.steering.warrant import RecallStep
 from nixfleet_runtime.fact_words import short
 from nixfleet_runtime.http.listings import (
     ExplainedRollout,
+    HoldingGate,
     HostExplained,
     ListedHost,
     ListedRecall,
@@ -18,6 +19,7 @@ from nixfleet_runtime.http.listings import (
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.host_status import (
     HostDrift,
+    HostInRollout,
     Outside,
     StageDeadline,
     WaitsFor,
@@ -53,6 +55,34 @@ def explanation_lines(explained: HostExplained) -> Iterator[str]:
         yield f"last heard {shown_time(explained.last_heard_at)}, {clock_words(explained)}"
 
 
+def explained_rollout(it: HostInRollout, commands: tuple[str, ...]) -> ExplainedRollout:
+    """Return how a host stands in a rollout, as it is answered. commands: as of `StatusInRollout`."""
+    return ExplainedRollout(
+        it.rollout_id,
+        tuple(
+            HoldingGate(block.gate, block.reason, block.detail, block.until) for block in it.gates
+        ),
+        StatusInRollout(
+            rollout_state=it.rollout_state,
+            state=it.state,
+            standing=it.standing,
+            attempt=it.attempt,
+            attempts=it.attempts,
+            last_wave=it.last_wave,
+            waits_for=it.waits_for,
+            is_overdue=it.is_overdue,
+            wave=it.wave,
+            since=it.since,
+            deadline=it.deadline,
+            soak_ends_at=it.soak_ends_at,
+            retry_at=it.retry_at,
+            until=it.until,
+            drift=it.drift,
+            commands=commands,
+        ),
+    )
+
+
 def clock_words(heard: ListedHost | HostExplained) -> str:
     """Return how far the clock of a host was off when it was last heard."""
     if heard.clock_ahead_seconds:
@@ -72,13 +102,13 @@ def _rollout(host: str, rollout: ExplainedRollout) -> Iterator[str]:
         yield f"{rollout.rollout_id}: {host} {held}"
     else:
         yield f"{rollout.rollout_id}: {host} is {_standing(status)}"
-        yield f"  {_waiting(host, rollout, status)}"
+        yield f"  {_waiting(status)}"
     for gate in rollout.gates:
         detail = f" ({gate.detail})" if gate.detail else ""
         until = f"; until {shown_time(gate.until)}" if gate.until is not None else ""
         yield f"  {gate.gate}: {gate.reason}{detail}{until}"
     if status is not None and status.deadline is not None:
-        yield f"  {_deadline(host, rollout, status, status.deadline)}"
+        yield f"  {_deadline(status, status.deadline)}"
     if status is not None and status.drift is not None:
         yield f"  {_drift(status, status.drift)}"
     if status is not None and status.until is not None:
@@ -93,10 +123,10 @@ def _standing(status: StatusInRollout) -> str:
     return f"{status.state}{since}{counted}{attempt}, {wave}; the rollout is {status.rollout_state}"
 
 
-def _waiting(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> str:
+def _waiting(status: StatusInRollout) -> str:
     match status.waits_for:
         case WaitsFor.NOTHING:
-            return _at_rest(host, rollout, status)
+            return _at_rest(status)
         case WaitsFor.DISPATCH:
             return "no gate holds it: it is dispatched next"
         case WaitsFor.GATES:
@@ -125,6 +155,14 @@ def _waiting(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> s
             return "nobody waits for it, as an operator or a deadline said: it is served once it is heard of"
         case _:
             assert_never(status.waits_for)
+
+
+def _advised(status: StatusInRollout, *wanted: str) -> str:
+    """Return the commands that would be taken, quoted; `""`: there are none. wanted: only these, if any is given."""
+    found = [
+        command for command in status.commands if not wanted or command.partition(" ")[0] in wanted
+    ]
+    return " or ".join(f'"nixfleet operator {command}"' for command in found)
 
 
 def _recall(recall: ListedRecall) -> str:
@@ -159,31 +197,30 @@ def _recall_step(recall: ListedRecall) -> str:
             assert_never(recall.step)
 
 
-def _at_rest(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> str:
+def _at_rest(status: StatusInRollout) -> str:
     if status.state is HostState.CONVERGED:
         return "it is done" if status.drift is None else "it was done, and drifted"
     if status.rollout_state is RolloutState.ABORTED:
         return "the rollout was aborted: nothing is planned for it until another release"
     if status.state in _FAILED and status.standing is not Standing.EXCUSED:
-        begin, ends = "it failed, and makes no further attempt by itself", "retry|excuse"
+        begin = "it failed, and makes no further attempt by itself"
         if status.state is HostState.REVERTED and status.attempt >= status.attempts:
-            # One that rolled back obeys no more attempts than were signed, so a retry would be refused.
             made = f"{status.attempt} of {status.attempts}"
-            begin, ends = f"it rolled back after attempt {made}, the last that is signed", "excuse"
+            begin = f"it rolled back after attempt {made}, the last that is signed"
+        ways = _advised(status)
         return (
-            f'{begin}: "nixfleet operator {ends} {rollout.rollout_id} {host}", or another release'
+            f"{begin}: {ways}, or another release" if ways else f"{begin}: it needs another release"
         )
     return "nothing is planned for it in this rollout"
 
 
-def _deadline(
-    host: str, rollout: ExplainedRollout, status: StatusInRollout, deadline: StageDeadline
-) -> str:
+def _deadline(status: StatusInRollout, deadline: StageDeadline) -> str:
     at = shown_time(deadline.at)
     match deadline.then:
         case AtDeadline.WAIT if status.is_overdue:
-            what = f'"nixfleet operator skip|excuse {rollout.rollout_id} {host}" goes on without it'
-            return f"OVERDUE: the deadline for its {deadline.stage} was {at}; {what}"
+            ways = _advised(status, "skip", "excuse")
+            what = f"; {ways} goes on without it" if ways else ""
+            return f"OVERDUE: the deadline for its {deadline.stage} was {at}{what}"
         case AtDeadline.WAIT:
             follows = "nothing follows, and it is shown as overdue"
         case AtDeadline.SKIP:

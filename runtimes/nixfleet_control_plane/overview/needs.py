@@ -10,11 +10,17 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 
 from nixfleet_control_plane.engine.guard_verdicts import guarded_rollout
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.engine.wait_groups import WaitGroup
+from nixfleet_control_plane.overview.advice import (
+    absent_commands,
+    halt_commands,
+    hold_commands,
+    quarantine_commands,
+)
 from nixfleet_control_plane.overview.comes_next import holds_of
 from nixfleet_control_plane.overview.words import hosts_words, minute
 from nixfleet_proto.fleet import OnDrift
@@ -40,6 +46,13 @@ SOON: Final = timedelta(hours=24)
 """How long before hosts refuse a release somebody is asked to sign it again, at the earliest."""
 SOON_SHARE: Final = 4
 """Only in the last of so many parts of its freshness is that so: one that is signed anew in time is no matter."""
+
+_OVERDUE_WORDS: Final = {
+    (): "",
+    ("skip",): ", and skip those that do not come",
+    ("excuse",): ", and excuse those that do not come",
+    ("skip", "excuse"): ", and excuse or skip those that do not come",
+}
 
 
 @frozen
@@ -88,17 +101,18 @@ def rollout_needs(
     record = state.view.rollout(rollout_id)
     if not record.state.is_served:
         return ()
-    return (
-        *_halt(state, rollout_id, waves),
+    found = (
+        *_halt(state, rollout_id, waves, asked.now),
         *_approvals(state, rollout_id),
-        *_quarantines(state, rollout_id),
-        *_rollout_holds(state, rollout_id),
-        *_lapsed(state, rollout_id),
-        *_overdue(rollout_id, asked),
+        *_quarantines(state, rollout_id, asked.now),
+        *_rollout_holds(state, rollout_id, asked.now),
+        *_lapsed(state, rollout_id, asked.now),
+        *_overdue(state, rollout_id, asked),
         *_unstaged(state, rollout_id, waves),
         *_drifts(state, rollout_id),
         *_freshness(rollout_id, signed_at, asked),
     )
+    return tuple(map(_with_first_command, found))
 
 
 def all_rollout_needs(
@@ -125,21 +139,28 @@ def lost_need(rollout_id: RolloutId, why: str) -> Need:
     )
 
 
-def fleet_needs(state: State, notices: FleetNotices) -> tuple[Need, ...]:
+def fleet_needs(state: State, notices: FleetNotices, now: datetime) -> tuple[Need, ...]:
     """Return what a person is needed for that is about no rollout."""
-    return (
+    found = (
         *_release(notices),
-        *(_capped(_fleet_holds(state))),
+        *(_capped(_fleet_holds(state, now))),
         *_enrollments(notices.refused_enrollments),
         *_refusing(notices.refusing_hosts),
     )
+    return tuple(map(_with_first_command, found))
+
+
+def _with_first_command(need: Need) -> Need:
+    return evolve(need, command=need.commands[0]) if need.commands else need
 
 
 def _capped(needs: Iterable[Need]) -> Iterator[Need]:
     yield from islice(needs, NEEDS_MAX)
 
 
-def _halt(state: State, rollout_id: RolloutId, waves: tuple[WaveStatus, ...]) -> Iterator[Need]:
+def _halt(
+    state: State, rollout_id: RolloutId, waves: tuple[WaveStatus, ...], now: datetime
+) -> Iterator[Need]:
     record = state.view.rollout(rollout_id)
     if not record.state.is_halted:
         return
@@ -163,7 +184,7 @@ def _halt(state: State, rollout_id: RolloutId, waves: tuple[WaveStatus, ...]) ->
         f"{rollout_id} is halted: {why}.",
         "Release a repaired closure, or clear the rollout to go on without the hosts that failed.",
         since,
-        command=f"clear {rollout_id}",
+        commands=halt_commands(state, rollout_id, now),
         rollout_id=rollout_id,
         channel=record.channel,
         hosts=failed,
@@ -205,14 +226,14 @@ def _approvals(state: State, rollout_id: RolloutId) -> Iterator[Need]:
                 "Approve the wave, or deny it: a denial halts the rollout.",
                 found.guarded.since,
                 who=who,
-                command=f"approve {rollout_id} --wave {wave}",
+                commands=(f"approve {rollout_id} --wave {wave}",),
                 rollout_id=rollout_id,
                 channel=rollout_id.channel,
                 wave=wave,
             )
 
 
-def _quarantines(state: State, rollout_id: RolloutId) -> Iterator[Need]:
+def _quarantines(state: State, rollout_id: RolloutId, now: datetime) -> Iterator[Need]:
     channel, terms = rollout_id.channel, state.view.terms(rollout_id)
     waits = dict(state.waits.of(rollout_id))
     barred = state.quarantines.get(channel, frozenset[str]())
@@ -226,7 +247,7 @@ def _quarantines(state: State, rollout_id: RolloutId) -> Iterator[Need]:
                 f"{'waits' if count.hosts == 1 else 'wait'} for it.",
                 "Release another closure, or retire the quarantine if the closure was not to blame.",
                 state.quarantined_at.get((channel, closure)),
-                command=f"retire {channel} {closure}",
+                commands=quarantine_commands(state, channel, closure, now),
                 rollout_id=rollout_id,
                 channel=channel,
                 hosts=count.hosts,
@@ -234,14 +255,14 @@ def _quarantines(state: State, rollout_id: RolloutId) -> Iterator[Need]:
             )
 
 
-def _rollout_holds(state: State, rollout_id: RolloutId) -> Iterator[Need]:
+def _rollout_holds(state: State, rollout_id: RolloutId, now: datetime) -> Iterator[Need]:
     for hold in holds_of(state, rollout_id):
         is_own = not isinstance(hold.scope, FleetScope)
         if is_own and hold.until is None and hold.source.kind.is_for_people:
-            yield _hold_need(hold, rollout_id)
+            yield _hold_need(state, hold, rollout_id, now)
 
 
-def _fleet_holds(state: State) -> Iterator[Need]:
+def _fleet_holds(state: State, now: datetime) -> Iterator[Need]:
     """Holds without an end on the fleet and on hosts."""
     found = (
         hold
@@ -249,18 +270,16 @@ def _fleet_holds(state: State) -> Iterator[Need]:
         if isinstance(hold.scope, FleetScope | HostScope)
     )
     for hold in sorted(found, key=lambda hold: (str(hold.scope), hold.source.order)):
-        yield _hold_need(hold, None)
+        yield _hold_need(state, hold, None, now)
 
 
-def _hold_need(hold: Hold, rollout_id: RolloutId | None) -> Need:
+def _hold_need(state: State, hold: Hold, rollout_id: RolloutId | None, now: datetime) -> Need:
     scope, kind = hold.scope, hold.source.kind
     answer = "Resume it once the reason is gone."
-    command: str | None = f"resume {scope}"
     if kind is HoldKind.REVOCATION:
-        answer, command = "Enroll the host anew, with a new key.", None
+        answer = "Enroll the host anew, with a new key."
     elif kind is HoldKind.OPERATOR and hold.source.name:
         answer = f"Release it once the reason is gone; {hold.source.name} holds it."
-        command = f"release {scope} --of {hold.source.name}"
     elif kind is HoldKind.CONTRADICTION:
         answer = "Find out which machine is the right one, and resume the host."
     return Need(
@@ -268,41 +287,59 @@ def _hold_need(hold: Hold, rollout_id: RolloutId | None) -> Need:
         f"{words_of(hold)}; without an end.",
         answer,
         hold.since,
-        command=command,
+        commands=hold_commands(state, hold, now),
         rollout_id=rollout_id,
         channel=None if rollout_id is None else rollout_id.channel,
         subject=str(scope),
     )
 
 
-def _lapsed(state: State, rollout_id: RolloutId) -> Iterator[Need]:
+def _lapsed(state: State, rollout_id: RolloutId, now: datetime) -> Iterator[Need]:
     count = state.standing_counts.get((rollout_id, Standing.LAPSED), 0)
     if count:
+        standings = state.view.rollout(rollout_id).standings
+        lapsed = (host for host, it in standings.items() if it is Standing.LAPSED)
+        commands = _without(state, rollout_id, lapsed, now, may_skip=False)
+        ways = ", or excuse them" if commands else ""
         yield Need(
             NeedKind.LAPSED,
             f"{hosts_words(count)} of {rollout_id} lapsed: silent past a deadline, "
             f"{'it counts' if count == 1 else 'they count'} as failed.",
-            "Bring them back, or excuse them: each counts again once it is heard of.",
-            command=f"excuse {rollout_id} HOST",
+            f"Bring them back{ways}: each counts again once it is heard of.",
+            commands=commands,
             rollout_id=rollout_id,
             channel=rollout_id.channel,
             hosts=count,
         )
 
 
-def _overdue(rollout_id: RolloutId, asked: Asked) -> Iterator[Need]:
+def _overdue(state: State, rollout_id: RolloutId, asked: Asked) -> Iterator[Need]:
     late = asked.overdue.get(rollout_id, ())
     if late:
+        hosts = [record.hostname for record in late]
+        commands = _without(state, rollout_id, hosts, asked.now, may_skip=True)
         yield Need(
             NeedKind.OVERDUE,
-            f"{_named(record.hostname for record in late)} of {rollout_id} "
+            f"{_named(hosts)} of {rollout_id} "
             f"{'is' if len(late) == 1 else 'are'} past a deadline, and nothing follows from it.",
-            "Look at them, and excuse or skip those that do not come.",
-            command=f"skip {rollout_id} HOST",
+            f"Look at them{_OVERDUE_WORDS[tuple(_name_of(it) for it in commands)]}.",
+            commands=commands,
             rollout_id=rollout_id,
             channel=rollout_id.channel,
             hosts=len(late),
         )
+
+
+def _without(
+    state: State, rollout_id: RolloutId, hosts: Iterable[str], now: datetime, *, may_skip: bool
+) -> tuple[str, ...]:
+    """Return what goes on without the first of these hosts, as many as a text names."""
+    named = sorted(islice(hosts, NAMED_MAX))
+    return absent_commands(state, rollout_id, named, now, may_skip=may_skip)
+
+
+def _name_of(command: str) -> str:
+    return command.partition(" ")[0]
 
 
 def _unstaged(state: State, rollout_id: RolloutId, waves: tuple[WaveStatus, ...]) -> Iterator[Need]:
@@ -396,7 +433,7 @@ def _refusing(count: int) -> Iterator[Need]:
             f"{hosts_words(count)} {'does' if count == 1 else 'do'} not act on something, "
             "and say why with each heartbeat.",
             "Read why, and repair the release or the host.",
-            command="hosts",
+            commands=("hosts",),
             hosts=count,
         )
 

@@ -207,6 +207,8 @@ class StatusInRollout:
     deadline: of the stage that it is at; is_overdue: it has passed. soak_ends_at: the earliest end.
     retry_at: when its back-off is over. drift: what it runs instead of its target, although it converged.
     until: the earliest time to come at which something may change by itself; `None`: there is none.
+    commands: what an operator may do about the host, unless it is done: commands of `nixfleet operator` without the
+    options for the connection, each of which would be taken now.
     """
 
     rollout_state: RolloutState
@@ -224,6 +226,7 @@ class StatusInRollout:
     retry_at: datetime | None = None
     until: datetime | None = None
     drift: HostDrift | None = None
+    commands: tuple[str, ...] = ()
 
 
 @frozen

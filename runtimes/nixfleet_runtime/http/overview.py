@@ -80,8 +80,9 @@ class Need:
     """One thing that only a person moves.
 
     text: what is so, a sentence. since: `None`: not known. until: when it changes for the worse, if that is known.
-    role: of operators who may answer. who: if only some of them may, their names. command: which `nixfleet operator`
-    command answers it, without its options for the connection; `None`: no command does, `answer` says what does.
+    role: of operators who may answer. who: if only some of them may, their names. commands: which `nixfleet operator`
+    commands answer it, the first thought first, without their options for the connection: each would be taken now; of
+    many hosts they name the first. command: the first of them; `None`: no command does, `answer` says what does.
     answer: what to do, a sentence. hosts: how many it is about; `None`: it is about no hosts. subject: the host,
     closure, scope or artefact that it is about.
     """
@@ -99,6 +100,7 @@ class Need:
     wave: int | None = None
     hosts: int | None = None
     subject: str | None = None
+    commands: tuple[str, ...] = ()
 
 
 @frozen

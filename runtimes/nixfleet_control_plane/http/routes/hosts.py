@@ -23,7 +23,7 @@ from nixfleet_control_plane.http.routes.warrants import listed_recall
 from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
 from nixfleet_control_plane.messages.inputs import Explanation
 from nixfleet_control_plane.messages.log_entry import LoggedEntry, LogRow
-from nixfleet_control_plane.overview.explanation import explanation_lines
+from nixfleet_control_plane.overview.explanation import explained_rollout, explanation_lines
 from nixfleet_control_plane.overview.host_map import STANDING_NAMES, STATE_NAMES, map_waves
 from nixfleet_control_plane.overview.one_host import facts_in
 from nixfleet_control_plane.reading.queries import Queries
@@ -43,11 +43,9 @@ from nixfleet_runtime.http.host_pages import (
 from nixfleet_runtime.http.listings import (
     HOST_EXPLAINED,
     ExplainedRollout,
-    HoldingGate,
     HostExplained,
     LeftRollout,
     ListedRow,
-    StatusInRollout,
     WaitingEvent,
 )
 from nixfleet_runtime.transport import EventEarly
@@ -152,7 +150,12 @@ class HostRoutes:
         if explanation.status is None:
             raise await self._no_host(hostname, explanation)
         refusals = self.service.notices.refusals_of(hostname)
-        explained = _explained(explanation.status, explanation.early, self.contacts.last(hostname))
+        rollouts = tuple(
+            explained_rollout(it, self.service.host_commands(it.rollout_id, hostname))
+            for it in explanation.status.rollouts
+        )
+        contact = self.contacts.last(hostname)
+        explained = _explained(explanation.status, rollouts, explanation.early, contact)
         left = await self._left(hostname, explanation.status.left)
         recalls = tuple(map(listed_recall, self.service.recalls_of(hostname)))
         explained = evolve(explained, refusals=refusals, left=left, recalls=recalls)
@@ -204,42 +207,19 @@ def _unknown_host(hostname: str, known: Collection[str]) -> str:
 
 
 def _explained(
-    status: HostInFleet, early: tuple[EventEarly, ...], contact: Contact | None
+    status: HostInFleet,
+    rollouts: tuple[ExplainedRollout, ...],
+    early: tuple[EventEarly, ...],
+    contact: Contact | None,
 ) -> HostExplained:
     return HostExplained(
         status.hostname,
-        tuple(map(_explained_rollout, status.rollouts)),
+        rollouts,
         (),
         tuple(WaitingEvent(each.rollout_id, each.seq, each.reason) for each in early),
         *heard(contact),
         channel=status.channel,
         outside=status.outside,
-    )
-
-
-def _explained_rollout(it: HostInRollout) -> ExplainedRollout:
-    return ExplainedRollout(
-        it.rollout_id,
-        tuple(
-            HoldingGate(block.gate, block.reason, block.detail, block.until) for block in it.gates
-        ),
-        StatusInRollout(
-            rollout_state=it.rollout_state,
-            state=it.state,
-            standing=it.standing,
-            attempt=it.attempt,
-            attempts=it.attempts,
-            last_wave=it.last_wave,
-            waits_for=it.waits_for,
-            is_overdue=it.is_overdue,
-            wave=it.wave,
-            since=it.since,
-            deadline=it.deadline,
-            soak_ends_at=it.soak_ends_at,
-            retry_at=it.retry_at,
-            until=it.until,
-            drift=it.drift,
-        ),
     )
 
 

@@ -40,7 +40,7 @@ export function when(need) {
 export function answersTo(need) {
   if (fleet.session?.isReadOnly || fleet.overview?.you.role === "read") return [];
   const rollout = fleet.overview?.rollouts.find((it) => it.rolloutId === need.rolloutId);
-  const subject = need.subject ? [need.subject] : [];
+  const taken = namesOf(need.commands ?? (need.command ? [need.command] : []));
   switch (need.kind) {
     case "approval": {
       const guards = rollout?.waves.find((it) => it.wave === need.wave)?.guards;
@@ -51,17 +51,33 @@ export function answersTo(need) {
       return decisions.map((it) => commands.statement(rollout, guards.wave, guards.manifestHash, it));
     }
     case "halted":
-      return rollout ? [commands.clear(rollout), commands.retry(rollout, []), commands.abort(rollout)] : [];
+      return rollout ? [commands.clear(rollout), commands.retry(rollout, []), commands.abort(rollout)].filter((it) => taken.has(it.name)) : [];
     case "quarantine":
       return need.channel && need.subject ? [commands.retire(need.channel, need.subject)] : [];
     case "hold":
       return need.subject ? [commands.release(need.subject)] : [];
     case "lapsed":
     case "overdue":
-      return rollout ? [commands.skip(rollout, subject), commands.excuse(rollout, subject)] : [];
+      return rollout ? [commands.skip(rollout, hostsIn(need)), commands.excuse(rollout, hostsIn(need))].filter((it) => taken.has(it.name)) : [];
     default:
       return [];
   }
+}
+
+/**
+ * Return the names of commands that the control plane would take now.
+ * @param {readonly string[]} lines as `nixfleet operator` takes them
+ */
+export function namesOf(lines) {
+  return new Set(lines.map((it) => it.split(" ")[0]));
+}
+
+/**
+ * Return the hosts that the commands of a need name.
+ * @param {Need} need
+ */
+function hostsIn(need) {
+  return (need.command ?? "").split(" ").slice(2);
 }
 
 /** @param {Need} need */

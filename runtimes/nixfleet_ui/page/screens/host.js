@@ -6,6 +6,7 @@ import { fleet, problemText } from "../data/live.js";
 import { number, short, visible, visibleLines } from "../data/text.js";
 import { distance, duration } from "../data/time.js";
 import { commandButton, excuse, ofHost, recall, retry, skip } from "../parts/commands.js";
+import { namesOf } from "../parts/needs.js";
 import { storyLink } from "../parts/route.js";
 import { toneOf } from "../parts/story_lines.js";
 import { panel, redraw, said, stateOf, time } from "../parts/text.js";
@@ -64,12 +65,12 @@ function choice() {
 function buttons(whole) {
   if (fleet.session?.isReadOnly || fleet.overview?.you.role === "read") return nothing;
   const record = whole.records[0];
+  const explained = whole.explained.rollouts.find((it) => it.rolloutId === record?.rolloutId);
+  const taken = namesOf(explained?.status?.commands ?? []);
   const ofRecord = record
-    ? record.state === "Failed" || record.state === "Reverted"
-      ? [retry(record, [whole.hostname]), excuse(record, [whole.hostname])]
-      : record.state === "Converged"
-        ? [recall(record, [whole.hostname])]
-        : [skip(record, [whole.hostname]), excuse(record, [whole.hostname])]
+    ? record.state === "Converged"
+      ? [recall(record, [whole.hostname])]
+      : [retry, skip, excuse].map((it) => it(record, [whole.hostname])).filter((it) => taken.has(it.name))
     : [];
   const isHeld = record?.gates.some((gate) => gate.gate === "operator-hold") ?? false;
   return html`<div class="buttons">${[...ofRecord, ofHost(whole.hostname, isHeld ? "resume" : "pause")].map(commandButton)}</div>`;

@@ -565,6 +565,7 @@ export interface StatusInRollout {
   readonly "retryAt"?: string;
   readonly "until"?: string;
   readonly "drift"?: HostDrift;
+  readonly "commands"?: readonly (string)[];
 }
 
 export interface StageDeadline {
@@ -765,6 +766,7 @@ export interface Need {
   readonly "wave"?: number;
   readonly "hosts"?: number;
   readonly "subject"?: string;
+  readonly "commands"?: readonly (string)[];
 }
 
 export interface RolloutOverview {
