@@ -26,6 +26,7 @@ from nixfleet_state_machine.rollout.state import (
     RolloutState,
     Standing,
 )
+from nixfleet_state_machine.shards.channel_seen import ChannelSeen
 
 Quarantines: TypeAlias = Mapping[str, Set[str]]
 
@@ -160,15 +161,14 @@ def gate_channel_edges(planning: Planning, rollout_id: RolloutId, host: str) -> 
     view = planning.view
     terms = view.terms(rollout_id)
     for predecessor in terms.predecessors:
-        for rollout_id in _awaited_of(view, predecessor):
-            record = view.rollouts.get(rollout_id)
-            if record is None or not _is_done(record):
-                state = "not open yet" if record is None else record.state
-                return GateBlock(
-                    Gate.CHANNEL_EDGES,
-                    f"channel {terms.channel} waits for channel {predecessor}",
-                    f"rollout {rollout_id} is {state}",
-                )
+        seen = view.seen.get(predecessor)
+        detail = _not_done(view, predecessor) if seen is None else _not_seen_done(seen)
+        if detail is not None:
+            return GateBlock(
+                Gate.CHANNEL_EDGES,
+                f"channel {terms.channel} waits for channel {predecessor}",
+                detail,
+            )
     return None
 
 
@@ -298,6 +298,34 @@ def _blocks(
         block = gate(planning, rollout_id, host)
         if block is not None:
             yield block
+
+
+def channel_said(view: FleetView, channel: str) -> tuple[RolloutId | None, bool]:
+    """Return what a log of its own tells another shard of `channel`: the rollout that others wait for, and whether it
+    is done. `None`: nothing is in force.
+
+    It is the word of the same rule that holds channels inside a shard.
+    """
+    awaited = tuple(_awaited_of(view, channel))
+    for rollout_id in awaited:
+        record = view.rollouts.get(rollout_id)
+        if record is None or not _is_done(record):
+            return rollout_id, False
+    return (awaited[0], True) if awaited else (None, False)
+
+
+def _not_done(view: FleetView, channel: str) -> str | None:
+    rollout_id, is_done = channel_said(view, channel)
+    if rollout_id is None or is_done:
+        return None
+    record = view.rollouts.get(rollout_id)
+    return f"rollout {rollout_id} is {'not open yet' if record is None else record.state}"
+
+
+def _not_seen_done(seen: ChannelSeen) -> str | None:
+    if seen.offered_rollout_id is None or seen.done:
+        return None
+    return f"rollout {seen.offered_rollout_id} is not done, as of {seen.as_of}"
 
 
 def _awaited_of(view: FleetView, channel: str) -> Iterator[RolloutId]:

@@ -328,15 +328,18 @@ class RolloutTerms:
             wave_soak_minutes=tuple(wave.soak_minutes for wave in waves) or (0,),
             budgets=tuple(map(BudgetTerms.of, manifest.disruption_budgets)),
             host_edges=_edges_within(manifest.channel, fleet),
-            predecessors=tuple(
-                sorted({e.gates for e in fleet.channel_edges if _holds(e, manifest.channel, fleet)})
-            ),
+            predecessors=predecessors_of(manifest.channel, fleet),
             wave_tolerances=_tolerances(manifest.rollout_policy, waves),
             deadlines=manifest.rollout_policy.deadlines,
             retry=manifest.rollout_policy.retry,
             on_drift=OnDrift.REPORT if channel is None else channel.on_drift,
             wave_guards=_guards(waves),
         )
+
+
+def predecessors_of(channel: str, fleet: FleetResolved) -> tuple[str, ...]:
+    """Return the channels that `channel` waits for, in order: those of its edges that are enabled."""
+    return tuple(sorted({e.gates for e in fleet.channel_edges if _holds(e, channel, fleet)}))
 
 
 class _Draft:

@@ -48,6 +48,7 @@ from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.holds.scope import parse_scope
 from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.shards.shard_map import ONLY, ShardPlace
 from tests.engines.releases import START, Layout, Publisher, rollout_id_of
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
@@ -58,8 +59,13 @@ class ScriptedControlPlane:
     """An engine, its store, and what CI, hosts and operators may say to it."""
 
     def __init__(
-        self, directory: Path, layout: Layout | None = None, ci: Publisher | None = None
+        self,
+        directory: Path,
+        layout: Layout | None = None,
+        ci: Publisher | None = None,
+        place: ShardPlace = ONLY,
     ) -> None:
+        self.place = place
         self.layout = layout or Layout()
         self.now = START
         self.ci = ci or Publisher()
@@ -80,7 +86,7 @@ class ScriptedControlPlane:
         """Start for the first time."""
         self.store = self.open_store()
         self.state: State = load_state(self.store)
-        self.engine = ControlPlaneEngine(self.state, self.ci.trust, SystemZones())
+        self.engine = ControlPlaneEngine(self.state, self.ci.trust, SystemZones(), self.place)
 
     def restart_control_plane(self) -> None:
         """Crash, and start again: what is not in the database is gone."""

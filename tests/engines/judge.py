@@ -30,6 +30,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Deferred,
     FactRefused,
     FactReported,
+    Followed,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
@@ -113,6 +114,7 @@ class Judge:
                     | FactRefused()
                     | IdentityForked()
                     | HostEnrolled()
+                    | Followed()
                 ):
                     pass
                 case _:

@@ -26,6 +26,7 @@ from nixfleet_state_machine.planner.action import (
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
+from nixfleet_state_machine.shards.channel_seen import AsOf, ChannelSeen
 from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.pauses import pause, resume
 from tests.planner.builders import host_of, rollout_of
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 # "ops-eu" sorts before "ops" as a rollout id, and after it as a channel.
 CHANNELS = ("app", "ops", "ops-eu")
+ELSEWHERE = "db"
+"""A channel of another shard."""
 HOSTS_PER_CHANNEL = 5
 HOSTS = {
     channel: tuple(f"{channel}-{number}" for number in range(HOSTS_PER_CHANNEL))
@@ -104,7 +107,7 @@ def rollout_terms(draw: st.DrawFn, channel: str) -> RolloutTerms:
         wave_soak_minutes=tuple(range(waves)),
         budgets=tuple(draw(_budget_lists)),
         host_edges=tuple(draw(_edges[channel])),
-        predecessors=draw(st.sampled_from(((), (), (), *others))),
+        predecessors=draw(st.sampled_from(((), (), (), *others, (ELSEWHERE,)))),
         wave_tolerances=draw(st.one_of(st.just(()), _tolerances[waves])),
     )
 
@@ -273,6 +276,16 @@ class History:
     def offer(self) -> None:
         self._offer(self._one_of(CHANNELS))
 
+    def see(self) -> None:
+        """Another shard says something of a channel: of one that is its own, or that was moved there."""
+        channel = self._one_of((ELSEWHERE, ELSEWHERE, CHANNELS[0]))
+        offered = self._one_of((None, RolloutId.of(channel, "a1"), RolloutId.of(channel, "b2")))
+        done = offered is not None and self._one_of((False, True))
+        release = None if offered is None else "r1"
+        seen = ChannelSeen(channel, offered, release, done, AsOf("far", 1, "0" * 64))
+        self.world.seen[channel] = seen
+        self.view.see(seen)
+
     def retract(self) -> None:
         channel = self._one_of(CHANNELS)
         self._drop_forgotten(channel, None)
@@ -328,6 +341,7 @@ class History:
         # A rollout keeps the terms it was opened under.
         terms = self.world.terms.get(drawn.rollout_id, drawn)
         self.world.offers[channel] = terms
+        self.world.seen.pop(channel, None)
         self.view.offer(terms)
 
     def _drop_forgotten(self, channel: str, successor: RolloutId | None) -> None:
@@ -398,5 +412,6 @@ _CHANGES: Sequence[Callable[[History], None]] = (
     History.toggle_quarantine,
     History.offer,
     History.retract,
+    *[History.see] * 2,
     History.prune,
 )

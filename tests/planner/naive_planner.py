@@ -165,7 +165,11 @@ def _operator_hold(world: World, key: HostKey, dispatched: list[HostKey]) -> Gat
 
 def _channel_edges(world: World, key: HostKey, dispatched: list[HostKey]) -> Gate | None:
     for channel in world.terms[key[0]].predecessors:
-        if channel in world.offers:
+        if channel in world.seen:
+            seen = world.seen[channel]
+            if seen.offered_rollout_id is not None and not seen.done:
+                return Gate.CHANNEL_EDGES
+        elif channel in world.offers:
             record = world.rollouts.get(world.offers[channel].rollout_id)
             if record is None or (record.terminal_at is None and record.superseded_at is None):
                 return Gate.CHANNEL_EDGES

@@ -2,13 +2,14 @@
 
 from datetime import datetime
 
-from attrs import define, evolve
+from attrs import Factory, define, evolve
 
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.shards.channel_seen import ChannelSeen
 from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.pauses import pause
 
@@ -22,6 +23,7 @@ class World:
     """All that a plan depends on. forgotten: pruned rollouts of which only the record is left.
 
     begun: the times of beginnings whose slots have not come back, in order, by budget name.
+    seen: what other shards say of their channels.
     """
 
     offers: dict[str, RolloutTerms]
@@ -34,6 +36,7 @@ class World:
     holds: dict[str, str]
     quarantines: dict[str, frozenset[str]]
     begun: dict[str, list[datetime]]
+    seen: dict[str, ChannelSeen] = Factory(dict[str, ChannelSeen])
 
     @classmethod
     def empty(cls) -> "World":
@@ -54,6 +57,7 @@ class World:
             holds=dict(self.holds),
             quarantines=dict(self.quarantines),
             begun={budget: list(times) for budget, times in self.begun.items()},
+            seen=dict(self.seen),
         )
 
     def forget(self, rollout_id: RolloutId) -> None:
@@ -80,6 +84,8 @@ class World:
         view = FleetView(UndoLog())
         for terms in self.offers.values():
             view.offer(terms)
+        for seen in self.seen.values():
+            view.see(seen)
         for rollout_id, record in self.rollouts.items():
             view.open(record, self.terms[rollout_id])
         for rollout_id in self.forgotten:
@@ -104,6 +110,7 @@ def reading(view: FleetView) -> object:
     return {
         "rollouts": dict(view.rollouts),
         "offers": dict(view.offers),
+        "seen": dict(view.seen),
         "holds": set(view.holds),
         "open": open_ids,
         "hosts": {id_: [*view.hosts_of(id_)] for id_ in open_ids},

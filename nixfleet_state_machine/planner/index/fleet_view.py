@@ -45,6 +45,7 @@ from nixfleet_state_machine.planner.index.tally import NOBODY, Tally, sum_of
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.scopes.selector import summary
+from nixfleet_state_machine.shards.channel_seen import ChannelSeen
 from nixfleet_state_machine.time_heap import TimeHeap
 from nixfleet_state_machine.undo import NoUndo, UndoableDict, UndoLog
 
@@ -57,8 +58,8 @@ class FleetView:
 
     undo: notes changes so that they can be rolled back; without one, changes are final. The attribute `lanes`, the
     waiting hosts in groups, is for `replan` only.
-    Two views are equal if they hold the same records, terms, queue, counts of failing controls, offers, holds and
-    beginnings.
+    Two views are equal if they hold the same records, terms, queue, counts of failing controls, offers, channels seen,
+    holds and beginnings.
     Methods that take a rollout id raise UnknownRollout, where they do not say otherwise.
     """
 
@@ -68,6 +69,7 @@ class FleetView:
         self._rollouts = UndoableDict[RolloutId, RolloutRecord](undo)
         self._books = UndoableDict[RolloutId, RolloutBook](undo)
         self._offers = UndoableDict[str, RolloutTerms](undo)
+        self._seen = UndoableDict[str, ChannelSeen](undo)
         self._holds = HoldIndex(undo)
         self._groups = UndoableDict[str, Mapping[str, str]](undo)
         self._in_flight = UndoableDict[str, int](undo)
@@ -87,6 +89,7 @@ class FleetView:
         if known is not None and known.rollout_id != terms.rollout_id:
             self.retract(terms.channel)
         self._offers.set(terms.channel, terms)
+        self._seen.discard(terms.channel)  # It is a channel of this log from now on.
         self._channel_changed(terms.channel)
 
     def retract(self, channel: str) -> None:
@@ -97,6 +100,12 @@ class FleetView:
         if offered is not None and offered.rollout_id not in self._books:
             self._rollouts.discard(offered.rollout_id)
         self._channel_changed(channel)
+
+    def see(self, seen: ChannelSeen) -> None:
+        """Set what the log of another shard says of a channel: the channels that wait for it go by that."""
+        require_arguments("FleetView.see", seen=(seen, ChannelSeen))
+        self._seen.set(seen.channel, seen)
+        self._channel_changed(seen.channel)
 
     def open(self, record: RolloutRecord, terms: RolloutTerms) -> None:
         """Add a rollout, new or loaded, with its terms. Its hosts are added by `set_host`.
@@ -321,6 +330,11 @@ class FleetView:
     def offers(self) -> Mapping[str, RolloutTerms]:
         """The terms that the verified manifest of each channel names now, by channel."""
         return self._offers
+
+    @property
+    def seen(self) -> Mapping[str, ChannelSeen]:
+        """What the logs of other shards say of their channels, by channel."""
+        return self._seen
 
     @property
     def holds(self) -> HoldIndex:
@@ -557,6 +571,7 @@ class FleetView:
             self._rollouts,
             books,
             self._offers,
+            self._seen,
             self._holds,
             self._groups,
             self._beginnings.by_budget(),

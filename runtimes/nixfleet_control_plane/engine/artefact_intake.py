@@ -12,6 +12,7 @@ from functools import partial
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import take_artefact
 from nixfleet_control_plane.engine.rollout_course import amend
+from nixfleet_control_plane.engine.shard_release import Release
 from nixfleet_control_plane.engine.state import State, fleet_name, manifest_name
 from nixfleet_control_plane.messages.inputs import (
     ListsOutcome,
@@ -31,24 +32,37 @@ from nixfleet_runtime.releases.amendment import SignedTerms
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.shards.shard_map import ShardPlace
 
 
 def take(
-    state: State, commit: CommitBuilder, update: ManifestsUpdated, now: datetime
+    state: State, commit: CommitBuilder, update: ManifestsUpdated, place: ShardPlace, now: datetime
 ) -> ManifestsOutcome:
-    """Put the consistent manifests of `update` in force; return which, and why the others were refused."""
+    """Put the consistent manifests of `update` in force; return which, and why the others were refused or wait.
+
+    Manifests of channels that `place` does not have are left to the shards that have them.
+    """
     taken: list[RolloutId] = []
     refused: list[tuple[str, str]] = []
+    waiting: list[tuple[RolloutId, str]] = []
+    release = Release.of(place, update)
     for manifest in update.manifests:
         rollout_id = manifest.value.rollout_id
-        objection = manifest_objection(manifest, update.fleet, partial(_precedent, state))
-        if objection is None:
+        if not place.has(manifest.value.channel):
+            continue
+        objection = release.joins(manifest.value.channel) or manifest_objection(
+            manifest, update.fleet, partial(_precedent, state)
+        )
+        wait = None if objection is not None else release.waits_for(state.view.seen, manifest.value)
+        if wait is not None:
+            waiting.append((rollout_id, wait))
+        elif objection is None:
             taken.append(rollout_id)
             _put_in_force(state, commit, manifest, update.fleet, now)
         else:
             refused.append((rollout_id, objection))
             state.append(commit, ArtefactRefused(manifest_name(rollout_id), objection), now)
-    return ManifestsOutcome(tuple(taken), tuple(refused))
+    return ManifestsOutcome(tuple(taken), tuple(refused), tuple(waiting))
 
 
 def take_lists(

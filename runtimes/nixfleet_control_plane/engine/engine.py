@@ -51,6 +51,7 @@ from nixfleet_control_plane.engine.rollout_course import (
     pass_time,
     resume,
 )
+from nixfleet_control_plane.engine.shard_words import see_channel, see_enrollment
 from nixfleet_control_plane.engine.state import LoadedManifest, State
 from nixfleet_control_plane.engine.warrants import (
     HostRecall,
@@ -97,6 +98,8 @@ from nixfleet_control_plane.messages.inputs import (
     ResumeScope,
     RetireQuarantine,
     RetryHosts,
+    SeeChannel,
+    SeeEnrollment,
     SkipHosts,
     Totals,
     WaveTotals,
@@ -183,6 +186,7 @@ from nixfleet_state_machine.rollout.event import (
     SuccessorOpened,
 )
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
+from nixfleet_state_machine.shards.shard_map import ONLY, ShardPlace
 
 _IN_MOTION = frozenset({RolloutState.OPENING, RolloutState.ACTIVE, RolloutState.CONVERGING})
 _IN_USE = frozenset(RolloutState) - {RolloutState.SUPERSEDED, RolloutState.PRUNED}
@@ -195,12 +199,18 @@ class ControlPlaneEngine:
     """One control plane's state and every decision about it. Owned by one mutator."""
 
     def __init__(
-        self, state: State, trust: TrustRoot | None = None, zones: Zones = _NO_ZONES
+        self,
+        state: State,
+        trust: TrustRoot | None = None,
+        zones: Zones = _NO_ZONES,
+        place: ShardPlace = ONLY,
     ) -> None:
         """trust: the keys that may sign enrollment tokens; `None`: no host can enroll.
 
-        zones: time zones by name, for windows and freezes; where one is unknown, nothing begins.
+        zones: time zones by name, for windows and freezes; where one is unknown, nothing begins. place: which channels
+        are those of this log.
         """
+        self._place = place
         self._state = state
         self._zones = zones
         self._trust = trust
@@ -475,11 +485,17 @@ class ControlPlaneEngine:
             case ManifestPoll():
                 return self._manifest(input)
             case ManifestsUpdated():
-                return artefact_intake.take(self._state, commit, input, now)
+                return artefact_intake.take(self._state, commit, input, self._place, now)
             case ListsUpdated():
                 return artefact_intake.take_lists(self._state, commit, input, now)
             case EnrollHost():
                 return self._enroll(commit, input, now)
+            case SeeChannel():
+                see_channel(self._state, commit, self._place, input, now)
+                return Done()
+            case SeeEnrollment():
+                see_enrollment(self._state, commit, input, now)
+                return Done()
             case ArtefactRejected():
                 self._state.append(commit, ArtefactRefused(input.name, input.reason), now)
                 return Done()

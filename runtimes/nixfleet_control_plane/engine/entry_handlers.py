@@ -37,9 +37,11 @@ from nixfleet_control_plane.messages.log_entry import (
     ArtefactTaken,
     Commanded,
     Deferred,
+    EnrollmentSeen,
     FactRefused,
     FactReported,
     FactsReported,
+    Followed,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
@@ -104,6 +106,7 @@ from nixfleet_state_machine.rollout.event import (
 from nixfleet_state_machine.rollout.opening import open_rollout
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.shards.channel_seen import ChannelSeen
 
 
 class FleetMissing(NixfleetError):
@@ -158,6 +161,8 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
             state.append(commit, entry, logged.at)
         case HostEnrolled():
             enroll(state, commit, entry, logged.at)
+        case Followed():
+            follow(state, commit, entry, logged.at)
         case _:
             assert_never(entry)
 
@@ -408,11 +413,7 @@ def enroll(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetim
     """Enroll a host with its key."""
     seq = state.append(commit, entry, at)
     token, key = entry.token.token, TrustedKey(entry.public_key)
-    if token.hostname in state.forked:
-        state.release(commit, HostScope(token.hostname), CONTRADICTION)
-        state.forgive(commit, token.hostname, seq)
-    # The machine may have another lock now, or none: it says so when it is dispatched.
-    state.end_device_hold(commit, token.hostname)
+    _begin_anew(state, commit, token.hostname, seq)
     kept_until = nonce_kept_until(token, state.identities.nonces.get())
     state.identities.enroll(
         commit,
@@ -421,6 +422,31 @@ def enroll(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetim
         seq,
     )
     state.hold_if_revoked(token.hostname)
+
+
+def follow(state: State, commit: CommitBuilder, entry: Followed, at: datetime) -> None:
+    """Take a fact of the log of another shard."""
+    seq = state.append(commit, entry, at)
+    seen = entry.seen
+    match seen:
+        case ChannelSeen():
+            state.see_channel(commit, seen)
+        case EnrollmentSeen():
+            _begin_anew(state, commit, seen.hostname, seq)
+            host = EnrolledHost(seen.hostname, TrustedKey(seen.public_key), seen.enrolled_at)
+            state.identities.enroll_there(commit, host, seq)
+            state.hold_if_revoked(seen.hostname)
+        case _:
+            assert_never(seen)
+
+
+def _begin_anew(state: State, commit: CommitBuilder, hostname: str, seq: int) -> None:
+    """A host that enrolls is let go on, whatever it contradicted before."""
+    if hostname in state.forked:
+        state.release(commit, HostScope(hostname), CONTRADICTION)
+        state.forgive(commit, hostname, seq)
+    # The machine may have another lock now, or none: it says so when it is dispatched.
+    state.end_device_hold(commit, hostname)
 
 
 def _record(state: State, entry: FactsReported | FactReported | FactRefused) -> HostRolloutState:

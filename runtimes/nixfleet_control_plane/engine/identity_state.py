@@ -58,6 +58,11 @@ class Identities:
         commit.write(PutEnrolledHost(host, seq))
         self._use(commit, self.ring.with_host(host))
 
+    def enroll_there(self, commit: CommitBuilder, host: EnrolledHost, seq: int) -> None:
+        """Enroll a host that enrolled at the shard with the identities, which has its token."""
+        commit.write(PutEnrolledHost(host, seq))
+        self._use(commit, self.ring.with_host(host))
+
     def put_stored(self, hosts: Iterable[EnrolledHost], revoked: Iterable[Revocation]) -> None:
         """Set the enrolled hosts and the revocations to those loaded from the store."""
         ring = evolve(

@@ -69,6 +69,7 @@ from nixfleet_state_machine.planner.holds.scope import HoldScope, HostScope, Rol
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
+from nixfleet_state_machine.shards.channel_seen import AsOf, ChannelSeen
 from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue, UndoLog
 
 HostKey = tuple[RolloutId, str]
@@ -165,6 +166,9 @@ class State:
         self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
         # Rollouts of which the store has no manifest, and why: held, since nothing of them can be judged.
         self.lost = UndoableDict[RolloutId, str](self.undo)
+        # Up to which row the log of another shard was read for a channel, whether it said something new or not. In
+        # memory: what was said last is in the view, with its row.
+        self.seen_through = UndoableDict[str, AsOf](self.undo)
         self.left_out: tuple[str, ...] = ()
         """What the start left out, since the store does not have what it refers to. For people."""
         self.pruned = UndoableSet[str](self.undo)
@@ -682,6 +686,10 @@ class State:
     ) -> None:
         """Put a manifest in force: its channel now names this rollout."""
         self.manifests.set(rollout_id, loaded)
+        if loaded.terms.channel in self.view.seen:
+            # The channel was moved here.
+            self.seen_through.discard(loaded.terms.channel)
+            commit.write(RemoveArtefact(seen_name(loaded.terms.channel)))
         if any(loaded.manifest.wave_not_before):
             self.timed.add(rollout_id)
         else:
@@ -719,6 +727,18 @@ class State:
         self.identities.nonces.set(nonces)
         commit.write(PutArtefact(NONCES_FILE, None, self.head_seq))
 
+    # Other shards.
+
+    def see_channel(self, commit: CommitBuilder, seen: ChannelSeen) -> None:
+        """Go by what the log of another shard says of a channel, as of the latest log row."""
+        self.load_seen(seen)
+        commit.write(PutArtefact(seen_name(seen.channel), None, self.head_seq))
+
+    def load_seen(self, seen: ChannelSeen) -> None:
+        """As `see_channel`, for what is in the store."""
+        self.view.see(seen)
+        self.seen_through.set(seen.channel, seen.as_of)
+
     def remove_unused_artefacts(self, commit: CommitBuilder) -> None:
         """Remove the manifests that no channel and no rollout needs, and the fleets that no manifest needs."""
         named = {terms.rollout_id for terms in self.view.offers.values()}
@@ -738,6 +758,11 @@ class State:
 def manifest_name(rollout_id: RolloutId) -> str:
     """Return the name under which a rollout's manifest is stored."""
     return f"rollouts/{rollout_id}.json"
+
+
+def seen_name(channel: str) -> str:
+    """Return the name under which the latest word of another shard on a channel is stored."""
+    return f"channels/{channel}"
 
 
 def fleet_name(fleet_hash: str) -> str:

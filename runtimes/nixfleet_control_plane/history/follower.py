@@ -30,6 +30,7 @@ from nixfleet_control_plane.messages.log_entry import (
     FactRefused,
     FactReported,
     FactsReported,
+    Followed,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
@@ -180,7 +181,7 @@ def _subject(state: State, entry: Entry) -> Subject:
             return state.view.rollouts.get(entry.action.rollout_id) if opens else None
         case Deferred() | Returned() | Commanded() | ArtefactTaken() | ArtefactRefused():
             return None
-        case HostEnrolled() | IdentityForked() | HoldMoved():
+        case HostEnrolled() | IdentityForked() | HoldMoved() | Followed():
             return None
         case _:
             assert_never(entry)

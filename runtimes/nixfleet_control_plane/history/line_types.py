@@ -12,8 +12,10 @@ from nixfleet_control_plane.messages.log_entry import (
     ArtefactTaken,
     Commanded,
     Deferred,
+    EnrollmentSeen,
     FactRefused,
     FactReported,
+    Followed,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
@@ -104,6 +106,9 @@ def type_of(line: Line, asks_approval: AsksApproval) -> LineType:
             return LineType.ARTEFACT_REFUSED
         case HostEnrolled():
             return LineType.HOST_ENROLLED
+        case Followed():
+            is_enrollment = isinstance(line.seen, EnrollmentSeen)
+            return LineType.HOST_ENROLLED if is_enrollment else LineType.CHANNEL_SEEN
         case _:
             assert_never(line)
 

@@ -33,6 +33,7 @@ from nixfleet_control_plane.messages.log_entry import (
     FactRefused,
     FactReported,
     FactsReported,
+    Followed,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
@@ -62,6 +63,7 @@ from nixfleet_state_machine.rollout.event import (
     subject_of,
 )
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.shards.channel_seen import ChannelSeen
 
 LOST: Final = (
     "nothing is dispatched in it, and nothing of its hosts is taken; restart the control plane once its release is in "
@@ -124,11 +126,15 @@ def state_of(snapshot: Snapshot) -> State:
 
 def _load_artefacts(state: State, snapshot: Snapshot) -> None:
     for logged in snapshot.artefacts:
-        assert isinstance(logged.entry, ArtefactTaken), logged
+        entry = logged.entry
+        if isinstance(entry, Followed) and isinstance(entry.seen, ChannelSeen):
+            state.load_seen(entry.seen)
+            continue
+        assert isinstance(entry, ArtefactTaken), logged
         try:
-            put_artefact(state, CommitBuilder(), logged.entry)
+            put_artefact(state, CommitBuilder(), entry)
         except FleetMissing as error:
-            state.left_out += (f"{logged.entry.name} is left out: {error}",)
+            state.left_out += (f"{entry.name} is left out: {error}",)
 
 
 def _load_rollouts(state: State, snapshot: Snapshot) -> None:
@@ -250,7 +256,7 @@ def _records_after(
             Deferred() | Returned() | HoldMoved() | Commanded() | HostEnrolled() | IdentityForked()
         ):
             return ()
-        case ArtefactTaken() | ArtefactRefused():
+        case ArtefactTaken() | ArtefactRefused() | Followed():
             return ()
         case _:
             assert_never(entry)

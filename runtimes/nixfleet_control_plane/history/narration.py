@@ -26,8 +26,10 @@ from nixfleet_control_plane.messages.log_entry import (
     ArtefactTaken,
     Commanded,
     Deferred,
+    EnrollmentSeen,
     FactRefused,
     FactReported,
+    Followed,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
@@ -66,6 +68,7 @@ from nixfleet_state_machine.rollout.event import (
 )
 from nixfleet_state_machine.rollout.guard_tally import Outcome
 from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE
+from nixfleet_state_machine.shards.channel_seen import ChannelSeen
 
 _NAMED_MAX = 5
 
@@ -120,6 +123,8 @@ def actor_of(entry: Line) -> str:
             return "verifier"
         case HostEnrolled():
             return entry.token.token.hostname
+        case Followed():
+            return entry.seen.hostname if isinstance(entry.seen, EnrollmentSeen) else "shards"
         case _:
             assert_never(entry)
 
@@ -155,6 +160,8 @@ def told(entry: Line) -> str:
             return f"refuses {_artefact(entry.name)}: {entry.reason}"
         case HostEnrolled():
             return f"enrolls, with key {entry.public_key[:DIGEST_LENGTH_SHOWN]}"
+        case Followed():
+            return _followed(entry.seen)
         case _:
             assert_never(entry)
 
@@ -163,6 +170,20 @@ def _artefact(name: str) -> str:
     """Return an artefact's name; that of a fleet ends in its hash, which is cut."""
     file, hash_sign, digest = name.partition("#")
     return f"{file}{hash_sign}{digest[:DIGEST_LENGTH_SHOWN]}"
+
+
+def _followed(seen: ChannelSeen | EnrollmentSeen) -> str:
+    match seen:
+        case ChannelSeen():
+            if seen.offered_rollout_id is None:
+                return f"sees channel {seen.channel} with nothing in force, as of {seen.as_of}"
+            course = "done" if seen.done else "not done"
+            return f"sees channel {seen.channel} at {seen.offered_rollout_id}, {course}, as of {seen.as_of}"
+        case EnrollmentSeen():
+            key = seen.public_key[:DIGEST_LENGTH_SHOWN]
+            return f"enrolls, with key {key}, as of {seen.as_of}"
+        case _:
+            assert_never(seen)
 
 
 def _rollout_event(event: RolloutEvent) -> str:

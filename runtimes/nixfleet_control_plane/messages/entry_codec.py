@@ -33,10 +33,12 @@ from nixfleet_control_plane.messages.log_entry import (
     ArtefactTaken,
     Commanded,
     Deferred,
+    EnrollmentSeen,
     Entry,
     FactRefused,
     FactReported,
     FactsReported,
+    Followed,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
@@ -110,6 +112,7 @@ from nixfleet_state_machine.rollout.event import (
     WaveBroken,
     subject_of,
 )
+from nixfleet_state_machine.shards.channel_seen import ChannelSeen
 
 __all__ = ["DamagedRow", "entry_of", "row_of", "text_of", "time_of"]
 
@@ -250,8 +253,23 @@ def _columns(entry: Line) -> tuple[str, str | None, str | None, str | None]:
             return "identity_forked", entry.host, entry.rollout_id, None
         case HostEnrolled():
             return "host_enrolled", entry.token.token.hostname, None, None
+        case Followed():
+            return _followed_columns(entry.seen)
         case _:
             assert_never(entry)
+
+
+def _followed_columns(
+    seen: ChannelSeen | EnrollmentSeen,
+) -> tuple[str, str | None, str | None, str | None]:
+    """Of a kind that says what it is for, so that no database has to know another kind."""
+    match seen:
+        case ChannelSeen():
+            return "gate_decision", None, None, None
+        case EnrollmentSeen():
+            return "host_enrolled", seen.hostname, None, None
+        case _:
+            assert_never(seen)
 
 
 def _host_of(event: RolloutEvent) -> str | None:
@@ -352,12 +370,24 @@ def _payload(entry: Line) -> bytes:
             return encode_gate_decision(entry.event)
         case Commanded():
             return orjson.dumps(_tagged(entry.command))
+        case Followed():
+            return _followed_payload(entry.seen)
         case (
             ArtefactTaken() | ArtefactRefused() | FactRefused() | IdentityForked() | HostEnrolled()
         ):
             return orjson.dumps(_tagged(_outcome_payload(entry)))
         case _:
             assert_never(entry)
+
+
+def _followed_payload(seen: ChannelSeen | EnrollmentSeen) -> bytes:
+    match seen:
+        case ChannelSeen():
+            return encode_gate_decision(seen)
+        case EnrollmentSeen():
+            return orjson.dumps(_tagged(seen))
+        case _:
+            assert_never(seen)
 
 
 def _entry(row: LogRow) -> Entry:
@@ -381,6 +411,8 @@ def _entry(row: LogRow) -> Entry:
                 return Returned(decision)
             if isinstance(decision, HoldBegan | HoldEnded):
                 return HoldMoved(decision)
+            if isinstance(decision, ChannelSeen):
+                return Followed(decision)
             return Deferred(decision)
         case "operator_command":
             return Commanded(_untagged(payload, _COMMANDS))
@@ -429,7 +461,7 @@ class _Enrolled:
     token: str
 
 
-_Outcome: TypeAlias = _Taken | ArtefactRefused | _Refused | _Forked | _Enrolled
+_Outcome: TypeAlias = _Taken | ArtefactRefused | _Refused | _Forked | _Enrolled | EnrollmentSeen
 
 
 def _outcome_payload(
@@ -470,6 +502,8 @@ def _outcome_entry(row: LogRow, payload: _Outcome) -> Entry:
             return IdentityForked(row.host_id, about, payload.reason)
         case _Enrolled():
             return HostEnrolled(payload.public_key, decode_signed_token(payload.token.encode()))
+        case EnrollmentSeen():
+            return Followed(payload)
         case _:
             assert_never(payload)
 
@@ -489,6 +523,7 @@ _OUTCOMES: dict[str, type[_Outcome]] = {
     "FactRefused": _Refused,
     "IdentityForked": _Forked,
     "HostEnrolled": _Enrolled,
+    "EnrollmentSeen": EnrollmentSeen,
 }
 _OUTCOME_NAMES: dict[type, str] = {payload: name for name, payload in _OUTCOMES.items()}
 _converter = cattrs.Converter(forbid_extra_keys=True)

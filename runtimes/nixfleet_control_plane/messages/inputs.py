@@ -26,6 +26,7 @@ from nixfleet_state_machine.planner.holds.scope import HoldScope
 from nixfleet_state_machine.planner.host_status import HostInFleet
 from nixfleet_state_machine.rollout.guard_tally import Outcome
 from nixfleet_state_machine.rollout.state import Drift, RolloutState, Standing
+from nixfleet_state_machine.shards.channel_seen import AsOf, ChannelSeen
 
 
 @frozen
@@ -69,10 +70,19 @@ class ManifestPoll:
 
 @frozen
 class ManifestsUpdated:
-    """A release that CI published. Every manifest must be anchored in `fleet`."""
+    """A release that CI published. Every manifest must be anchored in `fleet`.
+
+    channels: those of which the release has a manifest, in `manifests` or taken before; empty: those of `manifests`.
+    """
 
     fleet: Verified[FleetResolved]
     manifests: tuple[Verified[RolloutManifest], ...]
+    channels: frozenset[str] = frozenset()
+
+    @property
+    def released_channels(self) -> frozenset[str]:
+        """The channels of which the release has a manifest."""
+        return self.channels or frozenset(each.value.channel for each in self.manifests)
 
 
 @frozen
@@ -89,6 +99,21 @@ class EnrollHost:
 
     request: EnrollRequest
     signer: TrustedKey
+
+
+@frozen
+class SeeChannel:
+    """The log of another shard says something of one of its channels."""
+
+    seen: ChannelSeen
+
+
+@frozen
+class SeeEnrollment:
+    """The log of the shard with the identities says that a host enrolled."""
+
+    host: EnrolledHost
+    as_of: AsOf
 
 
 @frozen
@@ -304,6 +329,8 @@ Input: TypeAlias = (
     | ManifestsUpdated
     | ListsUpdated
     | EnrollHost
+    | SeeChannel
+    | SeeEnrollment
     | ArtefactRejected
     | OperatorCommand
     | GiveApproval
@@ -331,10 +358,14 @@ class ManifestAnswer:
 
 @frozen
 class ManifestsOutcome:
-    """The rollout ids of the accepted manifests; for each refused one, its rollout id and the reason."""
+    """The rollout ids of the accepted manifests; for each refused one, its rollout id and the reason.
+
+    waiting: those that are neither, and what each waits for: they are to be offered again.
+    """
 
     taken: tuple[RolloutId, ...]
     refused: tuple[tuple[str, str], ...]
+    waiting: tuple[tuple[RolloutId, str], ...] = ()
 
 
 @frozen

@@ -26,6 +26,7 @@ from nixfleet_state_machine.planner.action import (
 from nixfleet_state_machine.planner.holds.hold import HoldEvent
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.rollout.event import RolloutEvent
+from nixfleet_state_machine.shards.channel_seen import AsOf, ChannelSeen
 
 ENTRY_KINDS: Final = (
     "agent_events",
@@ -177,6 +178,23 @@ class HostEnrolled:
     token: SignedToken
 
 
+@frozen
+class EnrollmentSeen:
+    """The log of the shard with the identities says that a host enrolled, with which key and when."""
+
+    hostname: str
+    public_key: str
+    enrolled_at: datetime
+    as_of: AsOf
+
+
+@frozen
+class Followed:
+    """A fact of the log of another shard was taken."""
+
+    seen: ChannelSeen | EnrollmentSeen
+
+
 Line: TypeAlias = (
     FactReported
     | FactRefused
@@ -190,6 +208,7 @@ Line: TypeAlias = (
     | ArtefactTaken
     | ArtefactRefused
     | HostEnrolled
+    | Followed
 )
 """What people and tools read: at most one fact each."""
 Entry: TypeAlias = FactsReported | Line

@@ -188,6 +188,7 @@ class ReleaseScanner:
             yield ManifestsUpdated(
                 cast("Verified[FleetResolved]", fleet),
                 cast("tuple[Verified[RolloutManifest], ...]", manifests),
+                frozenset(rollout.channel for name in names if (rollout := rollout_of(name))),
             )
 
     def _new(self, name: str) -> AnyVerified | None:

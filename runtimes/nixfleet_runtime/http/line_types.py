@@ -68,6 +68,7 @@ class LineType(WordEnum):
     WAVE_APPROVAL_NEEDED = "wave.approval-needed"
     WAVE_VERDICT = "wave.verdict"
     BUDGET_RETURNED = "budget.returned"
+    CHANNEL_SEEN = "channel.seen"
     HOLD_BEGAN = "hold.began"
     HOLD_ENDED = "hold.ended"
     OPERATOR_COMMANDED = "operator.commanded"

@@ -27,6 +27,7 @@ from nixfleet_state_machine.planner.holds.scope import HoldScope, parse_scope
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.rollout.event import RolloutEvent
 from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
+from nixfleet_state_machine.shards.channel_seen import ChannelSeen
 
 __all__ = [
     "decode_gate_decision",
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 
-GateDecision: TypeAlias = DeferDispatch | SlotsReturned | HoldBegan | HoldEnded
+GateDecision: TypeAlias = DeferDispatch | SlotsReturned | HoldBegan | HoldEnded | ChannelSeen
 
 
 def encode_host_record(record: HostRolloutState) -> bytes:

@@ -125,6 +125,8 @@ class LogReader(ReadLog):
                 self._plan(row, payload)
             case "gate_decision" if payload["kind"] == "SlotsReturned":
                 self._slots_returned(row, payload)
+            case "gate_decision" if payload["kind"] == "ChannelSeen":
+                pass  # What other logs say is judged beside them.
             case "gate_decision" if payload["kind"].startswith("Hold"):
                 self._hold_event(payload, datetime.fromisoformat(row.ts))
             case "gate_decision":
@@ -136,6 +138,8 @@ class LogReader(ReadLog):
                 self._artefact(row.rollout_id, payload)
             case "artefact_refused":
                 pass
+            case "host_enrolled" if payload["kind"] == "EnrollmentSeen":
+                pass  # Of the log with the identities.
             case "host_enrolled":
                 self._enrolled(payload, datetime.fromisoformat(row.ts))
             case "identity_forked":
