@@ -27,7 +27,7 @@ from nixfleet_control_plane.reading.queries import NotReadable
 MEDIA_TYPE: Final = "text/event-stream"
 FRAMES_BEHIND_MAX: Final = 8
 ROWS_A_FRAME: Final = 2_000
-BYTES_A_FRAME: Final = 1024 * 1024
+BYTES_A_FRAME: Final = 512 * 1024
 """A frame ends with the row that reaches this: a copy of it waits for each reader that is slow."""
 FRAMES_KEPT: Final = 16
 _BEGIN: Final = b"retry: 1000\n\n"
