@@ -20,7 +20,7 @@ from nixfleet_notify.delivery.answers import Answer, Outcome
 from nixfleet_notify.delivery.engine import HookEngine, Load, Read, Save, Send, Wait
 from nixfleet_notify.delivery.needs import OpenNeed, open_needs
 from nixfleet_notify.delivery.sight import Sight, is_other_log, lost, seen, set_back, unheard
-from nixfleet_notify.delivery.state import Request
+from nixfleet_notify.delivery.state import DeadLetter, Request
 from nixfleet_notify.delivery.window import Window
 from nixfleet_notify.files.stored import NotifierFiles, UnusableFiles
 from nixfleet_notify.messages.message import Message
@@ -114,6 +114,7 @@ class Notifier:
         self._saving_sight = anyio.Lock()
         self._sight_saved_at = clock.now()
         self._queued: set[Path] = set()
+        self._unreadable: set[Path] = set()
 
     def now(self) -> datetime:
         """Return the time by our clock."""
@@ -265,8 +266,7 @@ class Notifier:
                     else:
                         hook.engine.read(page, self._clock.now())
                 case Load():
-                    load = partial(self._files.dead, hook.name, order.id)
-                    hook.engine.loaded(await self._durably(f"a dead letter of {hook.name}", load))
+                    hook.engine.loaded(await self._dead_letter(hook.name, order.id))
                 case Wait(until=None):
                     await hook.changed.wait()
                 case Wait(until=until):
@@ -274,6 +274,15 @@ class Notifier:
                     await self._changed(hook, (until - self._clock.now()).total_seconds())
                 case _:
                     assert_never(order)
+
+    async def _dead_letter(self, name: str, message_id: str) -> DeadLetter | None:
+        """Return a dead letter; `None`: there is none that can be sent again. A damaged one stays where it is."""
+        try:
+            load = partial(self._files.dead, name, message_id)
+            return await self._durably(f"a dead letter of {name}", load)
+        except UnusableFiles as error:
+            _log.warning("%s: a dead letter is not sent again: %s", name, error)
+            return None
 
     async def _page(self, after: int) -> FeedPage | None:
         page = self._window.page(after)
@@ -313,7 +322,9 @@ class Notifier:
     async def _take_requests(self) -> None:
         while True:
             try:
-                found = await anyio.to_thread.run_sync(lambda: list(self._files.requests()))
+                found = await anyio.to_thread.run_sync(
+                    lambda: list(self._files.requests(self._note_unreadable))
+                )
             except UnusableFiles as error:
                 _log.warning("a request is dropped: %s", error)
                 await self._forget([error.path])
@@ -338,8 +349,20 @@ class Notifier:
         """Remove requests that were carried out durably."""
         while paths:
             path = paths.pop()
-            await anyio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
-            self._queued.discard(path)
+            try:
+                await anyio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
+            except OSError as error:
+                # It stays among those that were queued, so that it is not carried out again and again.
+                self._queued.add(path)
+                _log.warning("a request that was taken cannot be removed: %s", error)
+            else:
+                self._queued.discard(path)
+
+    def _note_unreadable(self, path: Path, error: OSError) -> None:
+        """Log once that a request cannot be read. It is read as soon as it can be, and holds up no other."""
+        if path not in self._unreadable:
+            _log.warning("a request cannot be read: %s: %s", path.name, error)
+        self._unreadable.add(path)
 
     async def _durably(self, what: str, work: Callable[[], T]) -> T:
         """Return the result of `work` on files, tried again while the disk refuses it."""

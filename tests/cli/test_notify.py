@@ -248,7 +248,12 @@ def test_a_retry_and_a_replay_are_left_for_the_process_that_runs(
         ):
             done = nixfleet(*_on(place, *arguments, "--json"))
             require_json(f"notify {arguments[0]}", done)
-    left = [(name, request) for _, name, request in files.requests()]
+    unreadable = list[Path]()
+    left = [
+        (name, request)
+        for _, name, request in files.requests(lambda path, _: unreadable.append(path))
+    ]
+    assert not unreadable
     assert sorted(left, key=repr) == sorted(
         [
             ("chat", Retry()),

@@ -1,8 +1,10 @@
 """An exec hook: the event on standard input, bounded time and output, and an exit code that is the answer."""
 
 import json
+import tempfile
 from pathlib import Path
 
+import anyio
 import pytest
 
 from nixfleet_notify.delivery.answers import DELIVERED, Answer, Outcome
@@ -74,3 +76,23 @@ async def test_a_program_that_is_not_there_has_failed() -> None:
     answer = await Program("chat", ("no-such-program",), 20).send(MESSAGE, 1)
     assert answer.outcome is Outcome.FAILED
     assert "no-such-program" in answer.problem
+
+
+async def test_a_program_for_whose_input_there_is_no_room_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary directory is full, or gone."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+
+    answer = await Program("pager", ("true",), 5).send(MESSAGE, 1)
+
+    assert answer.outcome is Outcome.FAILED
+    assert "No such file or directory" in answer.problem
+
+
+async def test_what_a_program_leaves_running_with_its_output_open_holds_up_nothing() -> None:
+    """A service that has left the session keeps the pipe; the outcome is that of the program."""
+    with anyio.fail_after(10):
+        answer = await Program("pager", ("sh", "-c", "setsid sleep 20 &"), 30).send(MESSAGE, 1)
+
+    assert answer == DELIVERED

@@ -1,5 +1,6 @@
 """A notifier between a control plane and its receivers: real ones, and ones that are silent, forgetful or slow."""
 
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -10,10 +11,10 @@ import anyio.lowlevel
 import pytest
 from attrs import define, field
 
-from nixfleet_notify.delivery.answers import DELIVERED, Answer, failed
+from nixfleet_notify.delivery.answers import DELIVERED, Answer, Outcome, failed
 from nixfleet_notify.delivery.engine import HookEngine, Save
 from nixfleet_notify.delivery.notices import ANSWERS, LOG_RESTARTED, ROWS_GONE, SILENT
-from nixfleet_notify.delivery.state import Replay
+from nixfleet_notify.delivery.state import Replay, Retry
 from nixfleet_notify.delivery.window import PAGES_KEPT
 from nixfleet_notify.files.stored import NotifierFiles
 from nixfleet_notify.messages.filters import HookFilter
@@ -158,6 +159,10 @@ async def _running(
         tasks.start_soon(notifier.run)
         yield notifier
         tasks.cancel_scope.cancel()
+
+
+def _raise(path: Path, error: OSError) -> None:
+    raise error
 
 
 async def _until(is_so: Callable[[], bool]) -> None:
@@ -331,10 +336,102 @@ async def test_a_request_is_taken_by_the_running_process_and_removed(tmp_path: P
         files.request("nobody", Replay(1), clock.now())
         (tmp_path / "notifier" / "requests" / "a-damaged-one.json").write_text("{")
         await inbox.until_in_time(4, clock)
-        await _until(lambda: not list(files.requests()))
+        await _until(lambda: not list(files.requests(_raise)))
 
     ids = [message.id for message in inbox.taken]
     assert ids[:2] == ids[2:]
+
+
+async def test_a_request_that_cannot_be_read_holds_up_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named once, and taken as soon as it can be read."""
+    clock, inbox = FakeClock(START), Inbox()
+    log = Log(clock)
+    async with _running(tmp_path, log, {"pager": inbox}, clock) as notifier:
+        await _begun(notifier)
+        log.append(HALT)
+        await inbox.until(1)
+        await _until(lambda: notifier.hooks["pager"].engine.state.sending is None)
+        files = NotifierFiles(tmp_path / "notifier")
+        unreadable = tmp_path / "notifier" / "requests" / "a-first.json"
+        unreadable.mkdir()
+        files.request("pager", Replay(1), clock.now())
+        await inbox.until_in_time(2, clock)
+        unreadable.rmdir()
+        files.request("pager", Replay(1), clock.now()).rename(unreadable)
+        await inbox.until_in_time(3, clock)
+        await _until(lambda: not unreadable.exists())
+
+    named = [record for record in caplog.records if "a-first.json" in record.getMessage()]
+    assert len(named) == 1
+
+
+async def test_a_request_that_cannot_be_removed_is_carried_out_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that became read-only meanwhile."""
+    clock, inbox = FakeClock(START), Inbox()
+    log = Log(clock)
+    tried = list[Path]()
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        tried.append(path)
+        raise OSError(30, "Read-only file system")
+
+    async with _running(tmp_path, log, {"pager": inbox}, clock) as notifier:
+        await _begun(notifier)
+        log.append(HALT)
+        await inbox.until(1)
+        await _until(lambda: notifier.hooks["pager"].engine.state.sending is None)
+        NotifierFiles(tmp_path / "notifier").request("pager", Replay(1), clock.now())
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "unlink", refuse)
+            await inbox.until_in_time(2, clock)
+            log.append(HALT)
+            await inbox.until_in_time(3, clock)
+            await _until(lambda: bool(tried))
+
+    assert [message.first_seq for message in inbox.taken] == [1, 1, 2]
+
+
+async def test_a_dead_letter_that_is_damaged_is_not_sent_and_holds_up_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, inbox = FakeClock(START), Inbox(lambda _: Answer(Outcome.REFUSED, "no"))
+    log = Log(clock)
+    async with _running(tmp_path, log, {"pager": inbox}, clock) as notifier:
+        await _begun(notifier)
+        log.append(HALT, HALT)
+        files = NotifierFiles(tmp_path / "notifier")
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while len(files.dead_ids("pager")) < 2:
+                clock.advance(30)
+                await anyio.lowlevel.checkpoint()
+        first, _ = files.dead_ids("pager")
+        (tmp_path / "notifier" / "dead" / "pager" / f"{first}.json").write_text("{")
+        inbox.answer = lambda _: DELIVERED
+        files.request("pager", Retry(files.dead_ids("pager")), clock.now())
+        await inbox.until_in_time(1, clock)
+        log.append(HALT)
+        await inbox.until_in_time(2, clock)
+
+    assert [message.first_seq for message in inbox.taken] == [2, 3]
+    assert "is not sent again" in caplog.text
+    assert files.dead_ids("pager") == (first,)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the administrator may give files away")
+def test_a_request_of_the_administrator_can_be_read_by_the_user_of_the_notifier(
+    tmp_path: Path,
+) -> None:
+    files = NotifierFiles(tmp_path / "notifier")
+    files.prepare()
+    os.chown(files.directory, 4711, 4712)
+
+    made = files.request("pager", Replay(1), START).stat()
+
+    assert (made.st_uid, made.st_gid) == (4711, 4712)
 
 
 async def test_a_log_that_ends_before_its_known_head_is_not_asked_without_a_pause(

@@ -12,7 +12,8 @@ letter before its hook goes on: a crash in between leaves it in both places, und
 Source: docs/spec/notifications.md, Files.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -119,18 +120,24 @@ class NotifierFiles:
 
     def dead_ids(self, name: str) -> tuple[str, ...]:
         """Return the ids of a hook's dead letters, the one that was given up first, first."""
+        aged = list[tuple[int, str]]()
         with suppress(FileNotFoundError):
-            found = [it for it in self._dead_directory(name).iterdir() if _is_ours(it)]
-            aged = sorted((it.stat().st_mtime_ns, it.name) for it in found)
-            return tuple(file_name.removesuffix(_SUFFIX) for _, file_name in aged)
-        return ()
+            for path in self._dead_directory(name).iterdir():
+                # The running process removes those that were delivered.
+                with suppress(FileNotFoundError):
+                    if _is_ours(path):
+                        aged.append((path.stat().st_mtime_ns, path.name))
+        return tuple(file_name.removesuffix(_SUFFIX) for _, file_name in sorted(aged))
 
     def dead(self, name: str, message_id: str) -> DeadLetter | None:
         """Return a dead letter; `None`: there is none with this id."""
         return self._read(self._dead_path(name, message_id), _DEAD_FILE)
 
     def request(self, name: str, request: Request, at: datetime) -> Path:
-        """Leave a request for a hook, and return its file. The running process takes it within seconds."""
+        """Leave a request for a hook, and return its file. The running process takes it within seconds.
+
+        One of the administrator's is given to the owner of the directory, who could not read it otherwise.
+        """
         path = self.directory / "requests" / f"{name}-{at.timestamp():.6f}{_SUFFIX}"
         match request:
             case Retry():
@@ -140,14 +147,27 @@ class NotifierFiles:
             case _:
                 assert_never(request)
         self._write(path, _REQUEST_FILE, requested)
+        if os.geteuid() == 0:
+            owner = self.directory.stat()
+            os.chown(path, owner.st_uid, owner.st_gid)
         return path
 
-    def requests(self) -> Iterator[tuple[Path, str, Request]]:
-        """Yield what is asked of hooks, the oldest first, each with its file. What cannot be read raises."""
+    def requests(
+        self, unreadable: Callable[[Path, OSError], None]
+    ) -> Iterator[tuple[Path, str, Request]]:
+        """Yield what is asked of hooks, the oldest first, each with its file.
+
+        unreadable: called with each file that this process cannot read. Raises: UnusableFiles, if a file that can be
+        read has no request in it.
+        """
         for path in sorted(self.directory.joinpath("requests").iterdir()):
             if not _is_ours(path):
                 continue
-            found = self._read(path, _REQUEST_FILE)
+            try:
+                found = self._read(path, _REQUEST_FILE)
+            except OSError as error:
+                unreadable(path, error)
+                continue
             if found is None:
                 continue
             request: Request = Retry(found.dead)

@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final, Protocol
@@ -88,11 +88,15 @@ async def run_command(
 
     When this returns or is cancelled, nothing of its session runs any more.
     """
-    with (
-        closing(_Output(output_bytes_max)) as stdout,
-        closing(_Output(output_bytes_max)) as stderr,
-        _readable(stdin) as input_file,
-    ):
+    with ExitStack() as held:
+        try:
+            stdout = held.enter_context(closing(_Output(output_bytes_max)))
+            stderr = held.enter_context(closing(_Output(output_bytes_max)))
+            input_file = held.enter_context(_readable(stdin))
+        except OSError as error:
+            # No room for its input, or no descriptors for its pipes.
+            problem = f"{command[0]}: {error}"
+            return CommandOutcome(EXIT_CODE_NOT_EXECUTABLE, "", problem, was_not_started=True)
         try:
             process = await anyio.open_process(
                 command,
