@@ -22,6 +22,7 @@ import anyio
 import anyio.lowlevel
 import uvicorn
 from attrs import frozen
+from starlette.types import ASGIApp
 
 import nixfleet
 from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig, ListenConfig
@@ -61,6 +62,7 @@ from nixfleet_runtime.process.trust_file import TrustFile
 from nixfleet_runtime.storage.instance_lock import DatabaseInUse
 from nixfleet_runtime.storage.opening import UnusableDatabase, opening_database
 from nixfleet_runtime.storage.regular_file import read_regular_file
+from nixfleet_runtime.transport import TransportUnusable
 from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
@@ -159,7 +161,8 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
         forecaster = await open_service.enter_async_context(
             forecasting(config.forecast, config.store, lambda: service.feed.head, service.now)
         )
-        server = _server(parts, service, metrics, earlier, retention, forecaster)
+        app = _app(parts, service, metrics, earlier, retention, forecaster)
+        server = _server(parts, app, metrics)
         scanner = ReleaseScanner(parts.trust, config.trust.freshness_window_minutes)
         watcher = ReleaseWatcher(service, config.releases.directory, scanner, clock)
         trust_file = TrustFile(
@@ -180,7 +183,7 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
             async with AsyncExitStack() as transports:
                 for transport in config.transports.values():
                     with _using_plugin("the transport"):
-                        await transports.enter_async_context(transport.serving(service))
+                        await transports.enter_async_context(transport.serving(service, app))
                 tasks.start_soon(_announce, server, _url(parts), on_listening)
                 await server.serve(sockets=[parts.listener])
             tasks.cancel_scope.cancel()
@@ -202,24 +205,23 @@ def _retention(parts: _Parts) -> RetentionWorker | None:
     return RetentionWorker(config, keeper, parts.clock)
 
 
-def _server(
+def _app(
     parts: _Parts,
     service: ControlPlaneService,
     metrics: Metrics,
     earlier: EarlierRequests,
     retention: RetentionWorker | None,
     forecaster: Forecaster,
-) -> "_Server":
+) -> ASGIApp:
     config = parts.config
-    limits = _limits(config.limits)
-    app = make_app(
+    return make_app(
         service,
         service.ring,
         parts.opened.queries,
         SystemClock(),
         not_ready_because=partial(_not_ready_because, service),
         readiness_detail=partial(_readiness_detail, service),
-        limits=limits,
+        limits=_limits(config.limits),
         metrics=metrics,
         earlier_commands=earlier,
         forecaster=forecaster,
@@ -228,13 +230,17 @@ def _server(
         if retention is None
         else lambda: tuple(retention.lines(service.totals().head_seq)),
     )
+
+
+def _server(parts: _Parts, app: ASGIApp, metrics: Metrics) -> "_Server":
+    config = parts.config
     named = config.listen.tls
     tls = None if named is None else TlsFiles(named.certificate_file, named.key_file)
     behind_proxy = config.listen.behind_proxy
     return _Server(
         server_config(
             app,
-            limits,
+            _limits(config.limits),
             tls=tls,
             behind_proxy=behind_proxy,
             on_refused=metrics.count_refusal,
@@ -402,7 +408,7 @@ def _using_store(store: StoreConfig) -> Iterator[None]:
 def _using_plugin(what: str) -> Iterator[None]:
     try:
         yield
-    except PluginUnusable as error:
+    except (PluginUnusable, TransportUnusable) as error:
         raise CannotStart(what, str(error)) from error
 
 

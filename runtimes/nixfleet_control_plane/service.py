@@ -16,7 +16,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, assert_never
 
@@ -73,7 +73,8 @@ from nixfleet_control_plane.notices import Notices
 from nixfleet_control_plane.overview.fleet_lists import Item
 from nixfleet_control_plane.overview.needs import FleetNotices
 from nixfleet_control_plane.store.queries import Quarantined, Waiting
-from nixfleet_control_plane.store.store import Store
+from nixfleet_control_plane.store.store import OwnedInTurn, Store
+from nixfleet_control_plane.waiting_dispatches import WaitingDispatches
 from nixfleet_control_plane.wakers import Wakers
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.drafting import maker
@@ -106,7 +107,7 @@ from nixfleet_runtime.transport import (
     ReleaseInForce,
 )
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
-from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.holds.hold import Hold
 from nixfleet_state_machine.planner.host_status import HostInRollout
@@ -166,6 +167,8 @@ class ControlPlaneService:
         self.notices = Notices()
         self.feed = Feed(engine.totals().head_seq)
         self._store = store
+        self._followers: list[Callable[[Sequence[Write]], None]] = []
+        self.waiting_dispatches = WaitingDispatches(engine.queued_dispatches(), self.feed.head)
         self._wakers = Wakers()
         self._is_closing = False
         self._mutator = SingleMutator[Input, Write, Reply, Action](
@@ -200,6 +203,23 @@ class ControlPlaneService:
     def queue_length(self) -> int:
         """The number of inputs that wait for the engine."""
         return self._mutator.queue_length
+
+    @property
+    def epoch(self) -> int:
+        """Which of the owners of a shared store this is: higher than of all before it; 0: nobody else can own it."""
+        return self._store.epoch if isinstance(self._store, OwnedInTurn) else 0
+
+    @contextmanager
+    def following(self, follow: Callable[[Sequence[Write]], None]) -> Iterator[None]:
+        """Have `follow` called with the writes of each commit while the context is open.
+
+        It is called when they are durable, before anybody is answered; it must not raise, and not wait.
+        """
+        self._followers.append(follow)
+        try:
+            yield
+        finally:
+            self._followers.remove(follow)
 
     def totals(self) -> Totals:
         """Return current totals."""
@@ -318,6 +338,13 @@ class ControlPlaneService:
     def live_budgets(self) -> tuple[BudgetStatus, ...]:
         """Return how full the budgets of live rollouts are; one that rollouts share counts once. O(budgets)."""
         return self._engine.live_budgets()
+
+    def host_record(self, rollout_id: RolloutId, hostname: str) -> HostRolloutState | None:
+        """Return a host's record in a rollout; `None`: it has none there.
+
+        It may not be durable yet; within a call of `following` it is.
+        """
+        return self._engine.host_record(rollout_id, hostname)
 
     def next_edge(self) -> datetime | None:
         """Return when a hold ends, a calendar begins or ends one, or a bake is over next; `None`: not in sight."""
@@ -631,6 +658,9 @@ class ControlPlaneService:
     async def _write(self, writes: Sequence[Write]) -> None:
         await self._store.commit(writes)
         self.feed.add(write for write in writes if isinstance(write, LogRow))
+        self.waiting_dispatches.apply(writes)
+        for follow in self._followers:
+            follow(writes)
 
     def _carry_out(self, action: Action) -> None:
         match action:

@@ -85,6 +85,11 @@ class PostgresStore:
         self._owned = owned
         self._copy: sqlite3.Connection | None = None
 
+    @property
+    def epoch(self) -> int:
+        """As `OwnedInTurn.epoch`."""
+        return self._owned.epoch
+
     async def load(self) -> Snapshot:
         """Return everything committed. Raises: DamagedRow, DecodeError, Unreachable, OwnershipLost."""
         await self._reconnect_if_cut()

@@ -45,6 +45,10 @@ class TransportFailed(NixfleetError):
         return self.problem
 
 
+class TransportUnusable(NixfleetError):
+    """A transport cannot begin to serve, for a reason that its operator can remove. Subclasses say what to do."""
+
+
 @frozen
 class ReplayFrom:
     """Events are missing: send this rollout's events again, from `first_missing_seq`. (409)"""

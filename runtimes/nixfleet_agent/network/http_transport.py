@@ -32,7 +32,7 @@ from nixfleet_proto.wire import (
 from nixfleet_runtime.http.bodies import decode_heartbeat_reply, encode_heartbeat
 from nixfleet_runtime.http.client import (
     NoAnswer,
-    SignedClient,
+    SignedSender,
     signed_client,
 )
 from nixfleet_runtime.http.headers import RETRY_AFTER
@@ -61,7 +61,7 @@ from nixfleet_runtime.transport import (
 class HttpTransport:
     """One host's signed way to its control plane. A `Transport`; made by `connected`."""
 
-    def __init__(self, client: SignedClient, key: SigningKey) -> None:
+    def __init__(self, client: SignedSender, key: SigningKey) -> None:
         self._client = client
         self._key = key
         self._on_not_known: Callable[[], None] = lambda: None

@@ -137,6 +137,7 @@ from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
 from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.http.fleet_pages import ListedQuarantine, ListedRefusal
 from nixfleet_runtime.http.host_pages import HostRecordPage
 from nixfleet_runtime.http.listings import ListedRow, RefusedArtefact
@@ -302,6 +303,14 @@ class ControlPlaneEngine:
     def asked_checks(self) -> tuple[AskedCheck, ...]:
         """Return the checks whose judges are to be asked. O(rollouts)."""
         return asked_checks(self._state)
+
+    def queued_dispatches(self) -> Mapping[str, Sequence[Dispatch]]:
+        """Return the dispatches that wait, by host, each host's in the order in which they were queued."""
+        return self._state.dispatches
+
+    def host_record(self, rollout_id: RolloutId, hostname: str) -> HostRolloutState | None:
+        """Return a host's record in a rollout; `None`: it has none there."""
+        return self._state.view.host(rollout_id, hostname)
 
     def next_edge(self) -> datetime | None:
         """Return when a hold ends, a calendar begins or ends one, or a bake is over next; `None`: not in sight."""

@@ -6,7 +6,7 @@ Source: docs/spec/runtimes.md, Store.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from attrs import evolve, frozen
 
@@ -106,6 +106,16 @@ class Snapshot:
     def in_memory(self) -> "Snapshot":
         """Return a copy whose tail has been read, so that it can be stored and compared."""
         return evolve(self, tail=tuple(self.tail))
+
+
+@runtime_checkable
+class OwnedInTurn(Protocol):
+    """What a store has as well that several processes can own, one after another."""
+
+    @property
+    def epoch(self) -> int:
+        """A number that is higher for each owner than for all before it."""
+        ...
 
 
 class Store(Protocol):

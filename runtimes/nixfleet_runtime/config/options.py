@@ -159,6 +159,11 @@ class Section:
         self._reading = reading
         self._table = table
 
+    @property
+    def name(self) -> str:
+        """Its path in the file, such as `transports.nats`; empty for the root."""
+        return self._table.path
+
     def section(self, key: str) -> "Section":
         """Return the table under `key`, an empty one if there is none."""
         return Section(self._reading, self._table.section(key))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from ssl import SSLContext, create_default_context
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 import httpx2
@@ -38,6 +38,26 @@ class NoAnswer(NixfleetError):
         self.kind = kind
         self.problem = problem
         super().__init__(f"{request}: {problem}")
+
+
+class SignedSender(Protocol):
+    """Sends signed requests, and returns every answer unchanged, whatever its status: over HTTP or NATS."""
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        answer_seconds_max: float = ANSWER_SECONDS_MAX,
+        answer_bytes_max: int | None = None,
+    ) -> httpx2.Response:
+        """Return the complete answer. path: percent-encoded, with its query.
+
+        answer_seconds_max: for all of it. answer_bytes_max: for its body; `None` for the sender's own limit.
+        Raises: NoAnswer.
+        """
+        ...
 
 
 class SignedClient:
