@@ -35,6 +35,7 @@ def _with_json() -> Iterator[str]:
 WITH_JSON = set(_with_json())
 WITHOUT = {
     "control-plane dashboard": "prints a file of Grafana, which is JSON",
+    "control-plane nats-server": "prints a file of nats-server",
     "control-plane rules": "prints a file of Prometheus",
     "demo": "it plays a story",
     "control-plane run": "it is a process, with a log in JSON",

@@ -84,7 +84,7 @@ def test_every_library_of_an_extra_is_known_by_the_module_that_it_brings() -> No
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {
         _name(requirement): extra
-        for extra in ("runtime", "http", "postgres", "testing", "cli")
+        for extra in ("runtime", "http", "nats", "postgres", "testing", "cli")
         for requirement in project["optional-dependencies"][extra]
         if not requirement.startswith("nixfleet[")
     }

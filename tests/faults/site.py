@@ -15,6 +15,7 @@ from nixfleet_cli.demo.child import Child
 from nixfleet_cli.demo.sides import Settings, agent_in, control_plane_in, free_port
 from nixfleet_proto.codec import encode_signed_token, encode_trust_root
 from nixfleet_proto.enrollment import BootstrapNonce, BootstrapToken
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey, fingerprint_of, sign_token
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
@@ -45,17 +46,18 @@ mode = "observe"
 """
 
 _DECLARED_HOST = """
-[hosts.{hostname}]
+[hosts."{hostname}"]
 channel = "stable"
 pubkey = "{pubkey}"
 """
 
 _ENROLLED_HOST = """
-[hosts.{hostname}]
+[hosts."{hostname}"]
 channel = "stable"
 """
 
 FAILING_SWITCH = "#!/bin/sh\nexit 1\n"
+NO_SETTINGS: Settings = FrozenMap[str, str | int | float | Path]()
 TOKEN_LIFETIME = timedelta(days=1)
 
 
@@ -88,6 +90,8 @@ class Site:
     clock_arguments: tuple[str, ...]
     operator_key: SigningKey
     admission: Admission | None = None
+    control_plane_settings: Settings = NO_SETTINGS
+    agent_settings: Settings | None = None
     agents: list[Child] = field(factory=list[Child])
     port: int = field(factory=free_port)
     control_plane: Child = field(
@@ -121,7 +125,7 @@ class Site:
     ) -> Child:
         """Return the agent of `host` as a process that has yet to be started."""
         settings: Settings = {
-            "control_plane.url": url or self.url,
+            **(self.agent_settings or {"control_plane.url": url or self.url}),
             "trust.file": "../trust.json",
             "probes.interval_seconds_min": probe_seconds,
             "ticks.tick_seconds": 0.1,
@@ -170,11 +174,14 @@ def make_site(
     clock_arguments: tuple[str, ...] = (),
     are_enrolled: bool = False,
     on_health_failure: str = "halt",
+    control_plane_settings: Settings = NO_SETTINGS,
+    agent_settings: Settings | None = None,
 ) -> Site:
     """Make everything that a control plane and the hosts need, in `directory`, an empty one.
 
     are_enrolled: hosts have tokens, instead of keys in the declaration.
     clock_arguments: what the processes are told of the time, if it is not the machine's.
+    control_plane_settings: beside the usual. agent_settings: where agents find the control plane, if not by HTTP.
     """
     key = SigningKey.generate()
     org_key, operator_key = SigningKey.generate(), SigningKey.generate()
@@ -200,7 +207,16 @@ def make_site(
     )
     admission = _tokens_for(hosts, org_key) if are_enrolled else None
     return Site(
-        directory, hosts, key, trust, check(fleet), clock_arguments, operator_key, admission
+        directory,
+        hosts,
+        key,
+        trust,
+        check(fleet),
+        clock_arguments,
+        operator_key,
+        admission,
+        control_plane_settings,
+        agent_settings,
     )
 
 
@@ -227,6 +243,7 @@ def _control_plane(site: Site) -> Child:
         "releases.directory": "releases",
         "releases.poll_seconds": 0.1,
         "ticks.plan_seconds": 0.2,
+        **site.control_plane_settings,
     }
     return control_plane_in(site.directory, settings, site.clock_arguments)
 

@@ -1,14 +1,17 @@
 """`nixfleet control-plane`: the control plane as a process."""
 
 import os
+import re
 from pathlib import Path
 
 import click
 
+from nixfleet_cli.shared import arguments
 from nixfleet_cli.shared.clock_option import clock_option
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import show_lines
+from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.storage.replaced_file import replace_file
 
@@ -82,6 +85,65 @@ def dashboard() -> None:
     from nixfleet_control_plane.observability.dashboard import dashboard as made
 
     click.echo(orjson.dumps(made(catalogue()), option=orjson.OPT_INDENT_2))
+
+
+@control_plane.command()
+@click.option(
+    "--key",
+    required=True,
+    metavar="PUBLIC_KEY",
+    type=arguments.public_key,
+    help="The public half of the control plane's `key_file` for NATS, or a file with it.",
+)
+@click.option(
+    "--store-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=Path("/var/lib/nats"),
+    show_default=True,
+    help="Where the server keeps its buckets.",
+)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    default="127.0.0.1:4222",
+    show_default=True,
+    help="Where it listens.",
+)
+@click.option(
+    "--account",
+    metavar="NAME",
+    default="FLEET",
+    show_default=True,
+    help="The account of the fleet.",
+)
+@click.option(
+    "--tls",
+    metavar="CERTIFICATE KEY",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    help="The files of the server's certificate and its key; connections then begin with TLS.",
+)
+def nats_server(
+    key: TrustedKey, store_dir: Path, listen: str, account: str, tls: tuple[Path, Path] | None
+) -> None:
+    """Print a configuration of nats-server.
+
+    With accounts, JetStream, and an auth callout that asks the control plane who may connect. It has no secret.
+
+    Exit codes: 0 success; 2 LISTEN or NAME cannot be used.
+    """
+    from nixfleet_nats.server_config import ServerConfig, ServerTls
+
+    host, _, port = listen.rpartition(":")
+    if not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise click.BadParameter(f"expected HOST:PORT, found {listen!r}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,31}", account):
+        raise click.BadParameter(
+            f"expected a name of letters, digits, '-' and '_', found {account!r}"
+        )
+    files = None if tls is None else ServerTls(*tls)
+    click.echo(ServerConfig(key, store_dir, host, int(port), account, files).text(), nl=False)
 
 
 @control_plane.command()

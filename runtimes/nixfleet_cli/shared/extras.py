@@ -22,6 +22,7 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "uvicorn": "http",
     "uvloop": "http",
     "asyncpg": "postgres",
+    "nats": "nats",
     "hypothesis": "testing",
     "pytest": "testing",
 }

@@ -1,0 +1,171 @@
+"""Shows what was committed, in buckets: the dispatches that wait, and read models for others. Nothing reads them here.
+
+A bucket may lose everything: it is written again from the control plane's state at each connection, and compared now
+and then. A value is published without waiting for JetStream: hosts get it from the subject, and the next comparison
+finds what was not stored.
+Source: docs/spec/nats.md, Buckets.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import anyio
+
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.messages.writes import (
+    PutDispatch,
+    RemoveDispatch,
+    RemoveHostRecords,
+    Write,
+)
+from nixfleet_control_plane.service import ControlPlaneService
+from nixfleet_nats.buckets import Buckets
+from nixfleet_nats.callout import Session
+from nixfleet_nats.connection import Connection
+from nixfleet_nats.errors import NatsUnusable
+from nixfleet_nats.names import Bucket, token_of
+from nixfleet_nats.positions import Desired, Position, encode_desired
+from nixfleet_nats.read_models import encode_heartbeat, encode_info, encode_state, state_key
+from nixfleet_proto.errors import NixfleetError
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.trust import TrustedKey
+from nixfleet_runtime.kernel.clock import Clock
+
+COMPARED_SECONDS: Final = 60.0
+_log = logging.getLogger(__name__)
+
+
+class Projection:
+    """Writes the buckets on one connection. clock: the machine's."""
+
+    def __init__(self, connection: Connection, service: ControlPlaneService, clock: Clock) -> None:
+        self._service = service
+        self._clock = clock
+        self._buckets = Buckets(connection)
+        self._changed: dict[tuple[Bucket, str], bytes | None] = {}
+        self._woken = anyio.Event()
+
+    def position(self) -> Position:
+        """Return where the log is."""
+        return Position(self._service.epoch, self._service.feed.head)
+
+    async def prepare(self, issuer: TrustedKey) -> None:
+        """Make the buckets, or check those that are there. Raises: NatsUnusable."""
+        await self._buckets.prepare(issuer)
+
+    def committed(self, writes: Sequence[Write]) -> None:
+        """Note what a commit changed: it is durable, and the state is that of the commit."""
+        for write in writes:
+            match write:
+                case PutDispatch():
+                    self._note_dispatch(write.dispatch.hostname)
+                    self._note_state(write.dispatch.rollout_id, write.dispatch.hostname)
+                case RemoveDispatch():
+                    self._note_dispatch(write.hostname)
+                case LogRow(host_id=str(hostname), rollout_id=str(rollout_id)):
+                    self._note_state(rollout_id, hostname)
+                case RemoveHostRecords(rollout_id, str(hostname)):
+                    self._note(Bucket.DEVICE_STATE, state_key(hostname, rollout_id), None)
+                case _:
+                    pass  # Records of a rollout that is pruned go with the next comparison.
+
+    def admitted(self, session: Session) -> None:
+        """Note who connected."""
+        if session.hostname is not None:
+            info = encode_info(session.hostname, session.key, self._clock.now())
+            self._note(Bucket.DEVICE_INFO, token_of(session.hostname), info)
+
+    def heard(self, hostname: str) -> None:
+        """Note a heartbeat."""
+        self._note(Bucket.DEVICE_HEARTBEAT, token_of(hostname), encode_heartbeat(self._clock.now()))
+
+    async def run(self) -> None:
+        """Show what changes, without end."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._compare_now_and_then)
+            while True:
+                await self._woken.wait()
+                self._woken = anyio.Event()
+                try:
+                    await self._show()
+                except NatsUnusable as error:
+                    _log.warning("what was committed is not shown: %s", error)
+
+    async def _show(self) -> None:
+        changed, self._changed = self._changed, {}
+        for (bucket, key), value in changed.items():
+            await self._buckets.put(bucket, key, value)
+
+    def _note(self, bucket: Bucket, key: str, value: bytes | None) -> None:
+        self._changed[bucket, key] = value
+        self._woken.set()
+
+    def _note_dispatch(self, hostname: str) -> None:
+        self._note(Bucket.DESIRED_STATE, token_of(hostname), self._dispatch_of(hostname))
+
+    def _note_state(self, rollout_id: str, hostname: str) -> None:
+        record = self._service.host_record(RolloutId(rollout_id), hostname)
+        if record is not None:
+            value = encode_state(self.position(), record)
+            self._note(Bucket.DEVICE_STATE, state_key(hostname, rollout_id), value)
+
+    def _dispatch_of(self, hostname: str) -> bytes | None:
+        waiting = self._service.waiting_dispatches.last(hostname)
+        if waiting is None:
+            return None
+        at = Position(self._service.epoch, waiting.event_log_seq)
+        return encode_desired(Desired(at, waiting.dispatch))
+
+    async def _compare_now_and_then(self) -> None:
+        problem = ""
+        while True:
+            try:
+                await self._compare()
+                problem = ""
+            except NixfleetError as error:  # NATS, or a control plane that is closing
+                if str(error) != problem:
+                    _log.warning("the buckets could not be compared: %s", error)
+                problem = str(error)
+            await anyio.sleep(COMPARED_SECONDS)
+
+    async def _compare(self) -> None:
+        waiting = self._service.waiting_dispatches
+        stored = await self._buckets.all(Bucket.DESIRED_STATE)
+        # Without a wait from here on: what is committed meanwhile would be taken back.
+        wanted = {token_of(name): self._dispatch_of(name) for name in waiting}
+        self._note_differences(Bucket.DESIRED_STATE, stored, wanted)
+        await self._compare_states()
+
+    async def _compare_states(self) -> None:
+        """Show every host whose state is not shown as it is, and nothing of a rollout that is pruned."""
+        stored = await self._buckets.all(Bucket.DEVICE_STATE)
+        seen: set[str] = set()
+        after: tuple[str, str] | None = None
+        while True:
+            page = (await self._service.host_records(after)).records
+            for record in page:
+                key = state_key(record.hostname, record.rollout_id)
+                seen.add(key)
+                value = encode_state(self.position(), record)
+                shown = self._changed.get((Bucket.DEVICE_STATE, key), stored.get(key))
+                if _state_in(shown) != _state_in(value):
+                    self._note(Bucket.DEVICE_STATE, key, value)
+            if not page:
+                break
+            after = page[-1].rollout_id, page[-1].hostname
+        for key in stored.keys() - seen:
+            if (Bucket.DEVICE_STATE, key) not in self._changed:
+                self._note(Bucket.DEVICE_STATE, key, None)
+
+    def _note_differences(
+        self, bucket: Bucket, stored: Mapping[str, bytes], wanted: Mapping[str, bytes | None]
+    ) -> None:
+        for key in stored.keys() | wanted.keys():
+            if stored.get(key) != wanted.get(key):
+                self._note(bucket, key, wanted.get(key))
+
+
+def _state_in(value: bytes | None) -> bytes:
+    """Return a value of `device-state` without its position, which every comparison would change."""
+    return b"" if value is None else value.partition(b',"hostname":')[2]
