@@ -66,13 +66,14 @@ class NoForecast(NixfleetError):
 
 @frozen
 class Question:
-    """What a command or a statement would do is asked.
+    """What a command, a statement or an order would do is asked: one of them.
 
-    command: as the log spells it; `None`: `statement` is asked. heard: when hosts that it names were heard of last.
+    command: as the log spells it. heard: when hosts that it names were heard of last.
     """
 
-    command: OperatorCommand | None
+    command: OperatorCommand | None = None
     statement: Mapping[str, JsonValue] | None = None
+    order: Mapping[str, JsonValue] | None = None
     heard: Mapping[str, datetime] = FrozenMap()
 
     def as_json(self, now: datetime) -> dict[str, JsonValue]:
@@ -80,6 +81,8 @@ class Question:
         heard: dict[str, JsonValue] = {host: format_time(at) for host, at in self.heard.items()}
         if self.command is not None:
             return {"command": row_of(1, now, Commanded(self.command)).payload, "heard": heard}
+        if self.order is not None:
+            return {"order": dict(self.order)}
         return {"statement": dict(self.statement or {}), "heard": heard}
 
 

@@ -9,7 +9,6 @@ Source: docs/spec/forecast.md, Previews.
 from collections import Counter
 from collections.abc import Collection, Iterator
 from datetime import datetime
-from hashlib import sha256
 from typing import Final, TypeAlias, assert_never
 
 from attrs import frozen
@@ -50,14 +49,22 @@ from nixfleet_forecast.forecast import (
     waits_of,
 )
 from nixfleet_forecast.hosts import DrawnHosts
+from nixfleet_forecast.orders import (
+    KEY,
+    NOT_STATED,
+    Order,
+    OrderedHosts,
+    order_preview,
+    order_sentences,
+)
 from nixfleet_forecast.words import span_words
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.signing import SigningKey, artefact_hash, sign_approval
+from nixfleet_proto.signing import artefact_hash, sign_approval
 from nixfleet_proto.steering.approval import Approval, Decision
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.http.forecasts import Span
-from nixfleet_runtime.http.previews import Preview, RolloutPreview
+from nixfleet_runtime.http.previews import OrderPreview, Preview, RolloutPreview
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_state_machine.planner.holds.scope import (
     ChannelScope,
@@ -73,8 +80,6 @@ from nixfleet_state_machine.rollout.state import RolloutState
 STEPS_MAX: Final = 20_000
 """How many steps one run takes at most: about three seconds."""
 _HOST_RUNS_MAX: Final = 12_000
-_KEY: Final = SigningKey(sha256(b"signs what a preview states, and nothing else").digest())
-_NOT_STATED: Final = "a preview"
 
 
 @frozen
@@ -87,7 +92,7 @@ class Statement:
     operator: str
 
 
-Asked: TypeAlias = OperatorCommand | Statement
+Asked: TypeAlias = OperatorCommand | Statement | Order
 
 
 def preview(
@@ -101,11 +106,12 @@ def preview(
     input, trust = _input_of(state, asked, now)
     heard = heard or {}
     about = frozenset(_about(state, asked))
+    order = asked if isinstance(asked, Order) else None
     without = _Play(subject, now, None, None, heard, about)
     if input is None:
         assert isinstance(asked, Statement), asked
         return _refused(subject, now, f"no rollout {asked.rollout_id} is open")
-    with_it = _Play(subject, now, input, trust, heard, about)
+    with_it = _Play(subject, now, input, trust, heard, about, order)
     if with_it.refused is not None:
         return _refused(subject, now, with_it.refused)
     rollouts = tuple(_rollouts(subject, about, now, with_it, without, input, trust))
@@ -120,6 +126,7 @@ def preview(
         withdrawn=with_it.withdrawn,
         is_cut=with_it.is_cut or without.is_cut,
         rollouts=rollouts,
+        order=with_it.order,
     )
 
 
@@ -129,25 +136,27 @@ def _refused(subject: Subject, now: datetime, why: str) -> Preview:
 
 def _input_of(state: State, asked: Asked, now: datetime) -> tuple[Input | None, TrustRoot | None]:
     """Return what the engine is told, and whose statement it believes then."""
-    if not isinstance(asked, Statement):
+    if not isinstance(asked, Statement | Order):
         return asked, None
+    trust = TrustRoot(
+        KeySlot(KEY.public_key),
+        operators=(Operator(asked.operator, KEY.public_key, OperatorRole.OPERATE),),
+    )
+    if isinstance(asked, Order):
+        return asked.relayed(now), trust
     manifest = state.manifests.get(asked.rollout_id)
     if manifest is None:
         return None, None
-    trust = TrustRoot(
-        KeySlot(_KEY.public_key),
-        operators=(Operator(asked.operator, _KEY.public_key, OperatorRole.OPERATE),),
-    )
     approval = Approval(
         asked.rollout_id,
         asked.wave,
         artefact_hash(manifest.artefact.body),
         asked.operator,
         asked.decision,
-        _NOT_STATED,
+        NOT_STATED,
         now,
     )
-    return GiveApproval(sign_approval(approval, _KEY)), trust
+    return GiveApproval(sign_approval(approval, KEY)), trust
 
 
 class _Play:
@@ -161,8 +170,10 @@ class _Play:
         trust: TrustRoot | None,
         heard: dict[str, datetime],
         about: Collection[RolloutId],
+        order: Order | None = None,
     ) -> None:
         self._about = about
+        self.order: OrderPreview | None = None
         self.refused: str | None = None
         self.begun_at_once = set[tuple[str, str]]()
         self.begun = set[tuple[str, str]]()
@@ -187,10 +198,15 @@ class _Play:
             self._watch(hosts)
             if told is not None:
                 self._tell(told)
+            is_ordered = order is not None and self.refused is None
+            ordered = OrderedHosts(ahead, order) if order is not None and is_ordered else None
             self._look_at_once()
             if self.refused is None:
-                ahead.run(now + HORIZON, self._is_over)
+                # An order is obeyed also where no rollout has an end to come.
+                ahead.run(now + HORIZON, self._is_over if ordered is None else lambda: False)
             self._look_at_end()
+            if order is not None and ordered is not None:
+                self.order = order_preview(order, ordered)
         finally:
             state.undo.undo_to(0)
         self.is_cut = ahead.steps >= STEPS_MAX
@@ -332,6 +348,7 @@ def _about(state: State, asked: Asked) -> Iterator[RolloutId]:
             | AbortRollout()
             | RelayWarrant()
             | Statement()
+            | Order()
         ):
             yield asked.rollout_id
         case _:
@@ -360,6 +377,8 @@ def _in_scope(state: State, scope: HoldScope) -> Iterator[RolloutId]:
 def _sentences(
     with_it: _Play, without: _Play, rollouts: tuple[RolloutPreview, ...]
 ) -> Iterator[str]:
+    if with_it.order is not None:
+        yield from order_sentences(with_it.order)
     now = len(with_it.begun_at_once)
     if now:
         begin = "begins" if now == 1 else "begin"

@@ -1,9 +1,10 @@
 """The forecast as a process of its own: follows a control plane's log, and answers questions on standard input.
 
-The only file of this package that does I/O. A question is a line of JSON, `{"at": …}` for a forecast, with a `command`
-or a `statement` for a preview; the answer is a line, the forecast or the preview as JSON. While the log is read for the
-first time a question waits a little, and is answered then with how far that is; the reading goes on meanwhile.
-It ends when standard input does, so none outlives its control plane, and when it is asked nothing for an hour.
+The only file of this package that does I/O. A question is a line of JSON, `{"at": …}` for a forecast, with a `command`,
+a `statement` or an `order` for a preview; the answer is a line, the forecast or the preview as JSON. While the log is
+read for the first time a question waits a little, and is answered then with how far that is; the reading goes on
+meanwhile. It ends when standard input does, so none outlives its control plane, and when it is asked nothing for an
+hour.
 Source: docs/spec/forecast.md, Its process.
 """
 
@@ -14,6 +15,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,10 +25,12 @@ from nixfleet_control_plane.messages.entry_codec import entry_of
 from nixfleet_control_plane.messages.log_entry import Commanded, LogRow
 from nixfleet_control_plane.reading.stored_log import FollowedLog, followed
 from nixfleet_forecast.history import History, ToJudge
+from nixfleet_forecast.orders import Order
 from nixfleet_forecast.preview import Asked, Statement, preview
 from nixfleet_proto.codec import parse_time
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.steering.approval import Decision
+from nixfleet_proto.steering.warrant import ClosureRule
 from nixfleet_runtime.http.forecasts import FORECAST
 from nixfleet_runtime.http.previews import PREVIEW
 from nixfleet_runtime.kernel.zones import SystemZones
@@ -197,6 +201,11 @@ def asked_in(question: Mapping[str, Any]) -> Asked | None:
         said = question["statement"]
         rollout_id, decision = RolloutId(said["rolloutId"]), Decision(said["decision"])
         return Statement(rollout_id, said["wave"], decision, said["operator"])
+    if "order" in question:
+        said = question["order"]
+        expires_at = parse_time(question["at"]) + timedelta(minutes=said["expiresMinutes"])
+        rule, hosts = ClosureRule(said["rule"]), tuple(said["hosts"])
+        return Order(RolloutId(said["rolloutId"]), rule, hosts, expires_at, said["operator"])
     return None
 
 

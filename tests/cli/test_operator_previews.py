@@ -103,11 +103,20 @@ async def test_a_statement_is_previewed_before_it_is_signed(console: Console) ->
     assert console.is_untouched()
 
 
-async def test_an_order_that_is_signed_cannot_be_previewed(console: Console) -> None:
-    """The option is not there, so it is not carried out by mistake."""
+async def test_an_order_is_previewed_before_it_is_signed(console: Console) -> None:
+    """What it allows, to which host and until when; one that no host would obey says why."""
+    override = ("override", "stable@r1", "web-01", "--expires-minutes", "30", *WHY, "--preview")
+    shown = await console.run(*override, name="bob")
+    as_json = await console.run(*override, "--json")
     recalled = await console.run("recall", "stable@r1", *WHY, "--preview")
 
-    assert recalled.exit_code == 2
+    assert shown.exit_code == 0, shown.output
+    assert "web-01: no lock holds it now" in shown.output
+    order = PREVIEW.decode(as_json.output.encode()).order
+    assert order is not None
+    assert (order.count, order.may_move, [it.hostname for it in order.hosts]) == (1, 0, ["web-01"])
+    assert recalled.exit_code == 0
+    assert 'it is refused: the policy signed for stable@r1 says recall = "never"' in recalled.output
     assert console.is_untouched()
 
 
@@ -127,7 +136,9 @@ async def test_a_forecast_is_shown_as_the_control_plane_computes_it(console: Con
         ("/v1/rollouts/nonsense/pause", {"reason": "why"}, 404, "rollout"),
         ("/v1/rollouts/nonsense/approvals", {"wave": 1, "decision": "approve"}, 404, "rollout"),
         ("/v1/rollouts/stable@r1/approvals", {"wave": "1", "decision": "approve"}, 422, "wave"),
-        ("/v1/rollouts/stable@r1/warrants", {}, 404, "but of a warrant"),
+        ("/v1/rollouts/stable@r1/warrants", {}, 422, "rule"),
+        ("/v1/rollouts/stable@r1/warrants", {"rule": "prior", "expiresMinutes": 0}, 422, "expires"),
+        ("/v1/rollouts/nonsense/warrants", {"rule": "prior", "expiresMinutes": 9}, 404, "rollout"),
         ("/v1/rollouts", {}, 404, "the path of an operator's command"),
         ("/v1/channels/%ff/pause", {"reason": "why"}, 404, "the path of an operator's command"),
         ("", {}, 404, "the path of an operator's command"),

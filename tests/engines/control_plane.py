@@ -67,7 +67,7 @@ class ScriptedControlPlane:
     ) -> None:
         self.place = place
         self.layout = layout or Layout()
-        self.now = START
+        self.now: datetime = START
         self.ci = ci or Publisher()
         self.actions: list[Action] = []
         self.released: dict[RolloutId, ManifestsUpdated] = {}

@@ -17,11 +17,14 @@ from nixfleet_control_plane.messages.inputs import (
     RetireQuarantine,
     SkipHosts,
 )
+from nixfleet_forecast.orders import Order
 from nixfleet_forecast.preview import Asked, Statement, preview
-from nixfleet_proto.agent_event import ProbeStatus
+from nixfleet_proto.agent_event import Postponed, ProbeStatus
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import Recall, RolloutPolicy
 from nixfleet_proto.steering.approval import Decision
 from nixfleet_proto.steering.guards import Approvals, WaveGuards
+from nixfleet_proto.steering.warrant import ClosureRule
 from nixfleet_runtime.http.previews import Preview
 from nixfleet_state_machine.planner.holds.scope import parse_scope
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -195,3 +198,75 @@ def test_asking_changes_nothing(fleet: SlowFleet) -> None:
     assert subject.state.view == untouched.state.view
     assert subject.state.dispatches == untouched.state.dispatches
     assert subject.state.head_seq == untouched.state.head_seq
+
+
+RECALLABLE = RolloutPolicy(recall=Recall.OPERATOR)
+
+
+def test_a_recall_says_which_host_goes_back_to_what_and_until_when(fleet: SlowFleet) -> None:
+    """And the run has them go back: the rollout is aborted, and nothing begins in it any more."""
+    rollout_id = fleet.publish("r3", evolve(fleet.layout, policy=RECALLABLE))
+    fleet.pass_time(minutes=30)
+    until = fleet.now + timedelta(hours=2)
+
+    found = _preview(fleet, Order(rollout_id, ClosureRule.PRIOR, (), until, "ada"))
+
+    assert found.refused is None
+    order = found.order
+    assert order is not None
+    assert (order.until, order.count, order.may_move, order.moved) == (until, 10, 10, 10)
+    assert order.hosts[0].text == "it is Converged, and goes back to r2-web-01"
+    assert found.sentences[0].endswith(
+        "each of 10 hosts may go back to what it ran before this release"
+    )
+    assert "10 hosts go back, those of the newest wave first, within budgets" in found.sentences
+    (rollout,) = found.rollouts
+    assert rollout.comes_to is RolloutState.ABORTED
+    assert fleet.rollout(rollout_id).state is RolloutState.TERMINAL
+
+
+def test_a_recall_that_expires_at_once_moves_no_host(fleet: SlowFleet) -> None:
+    """Hosts obey what is good when they hear of it."""
+    rollout_id = fleet.publish("r3", evolve(fleet.layout, policy=RECALLABLE))
+    fleet.pass_time(minutes=30)
+    until = fleet.now + timedelta(seconds=30)
+
+    order = _preview(fleet, Order(rollout_id, ClosureRule.PRIOR, (TEN[0],), until, "ada")).order
+
+    assert order is not None
+    assert (order.count, order.may_move, order.moved) == (1, 1, 0)
+
+
+def test_an_override_lets_the_host_begin_that_its_own_lock_holds(fleet: SlowFleet) -> None:
+    """Named with what the lock says; one that no lock holds is named too."""
+    rollout_id = fleet.publish("r3")
+    for host in TEN:
+        fleet.away(host)
+    lock = Postponed(fleet.now, "an operation runs", fleet.now + timedelta(days=2), 1)
+    fleet.hear(TEN[0], rollout_id, lock)
+    until = fleet.now + timedelta(hours=1)
+
+    def asked(host: str) -> Preview:
+        return _preview(fleet, Order(rollout_id, ClosureRule.TARGET, (host,), until, "ada"))
+
+    locked, free = asked(TEN[0]), asked(TEN[1])
+
+    assert locked.order is not None
+    (told,) = locked.order.hosts
+    assert told.text == "it begins although its lock says not now: an operation runs"
+    assert (locked.order.may_move, locked.order.moved) == (1, 1)
+    assert locked.sentences[0].endswith("1 host may begin although its own lock says not now")
+    assert free.order is not None
+    assert (free.order.may_move, free.order.moved) == (0, 0)
+    assert free.sentences[0].startswith("the order moves no host now; it is good until ")
+
+
+@pytest.mark.parametrize("rule", list(ClosureRule))
+def test_an_order_that_is_not_relayed_says_why(fleet: SlowFleet, rule: ClosureRule) -> None:
+    """In the words in which the control plane would refuse it."""
+    until = fleet.now + timedelta(hours=1)
+    unknown = _preview(fleet, Order(R3, rule, (), until, "ada"))
+    stranger = _preview(fleet, Order(RolloutId("stable@r2"), rule, ("nobody",), until, "ada"))
+
+    assert (unknown.refused, unknown.order) == ("no rollout stable@r3 exists", None)
+    assert stranger.refused == "expected hosts of stable@r2, found nobody"

@@ -16,6 +16,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.steering.approval import WAVE_MAX, Decision
+from nixfleet_proto.steering.warrant import HOSTS_MAX, LIFETIME_MAX, ClosureRule
 from nixfleet_runtime.http.forecasts import Span
 from nixfleet_runtime.http.request_limits import RequestCoder
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -25,7 +26,8 @@ from nixfleet_state_machine.rollout.state import RolloutState
 class PreviewBody:
     """The command that is meant: the path and the body that it is sent with.
 
-    Of a statement on a wave the body is what is stated, `{"wave": …, "decision": …}`: it is not signed yet.
+    Of a statement on a wave the body is what is stated, `{"wave": …, "decision": …}`, and of an order to hosts what is
+    ordered, `{"rule": …, "expiresMinutes": …, "hosts": …}`: neither is signed yet.
     """
 
     path: str
@@ -43,6 +45,45 @@ class StatementBody:
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from at_least("wave", self.wave, 0)
         yield from at_most("wave", self.wave, WAVE_MAX)
+
+
+@frozen
+@checked
+class OrderBody:
+    """An order to hosts of a rollout, before it is signed. hosts: empty: all of it. expires_minutes: from now."""
+
+    rule: ClosureRule
+    expires_minutes: int
+    hosts: tuple[str, ...] = ()
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from at_least("expires_minutes", self.expires_minutes, 1)
+        yield from at_most("expires_minutes", self.expires_minutes, _EXPIRES_MINUTES_MAX)
+        yield from at_most("hosts", len(self.hosts), HOSTS_MAX)
+
+
+@frozen
+class OrderedHost:
+    """What an order allows a host, in words. may_move: whether it may move now because of it."""
+
+    hostname: str
+    text: str
+    may_move: bool = False
+
+
+@frozen
+class OrderPreview:
+    """What an order would allow until a time. count: how many hosts it is for; may_move: how many may move now.
+
+    moved: how many do, in the run. hosts: the first of them, those that may move before the others.
+    """
+
+    rule: ClosureRule
+    until: datetime
+    count: int
+    may_move: int
+    moved: int
+    hosts: tuple[OrderedHost, ...] = ()
 
 
 @frozen
@@ -68,7 +109,8 @@ class Preview:
 
     refused: why it would be refused. begin: the hosts that begin at once. begin_in_all, begin_without: those that begin
     until nothing moves any more, with the command and without it. in_flight_max: how many are under way at once.
-    withdrawn: dispatches that are taken back. is_cut: the fleet is so large that it was not run to its end.
+    withdrawn: dispatches that are taken back. order: what an order to hosts would allow. is_cut: the fleet is so large
+    that it was not run to its end.
     """
 
     head_seq: int
@@ -82,9 +124,12 @@ class Preview:
     withdrawn: int = 0
     is_cut: bool = False
     rollouts: tuple[RolloutPreview, ...] = ()
+    order: OrderPreview | None = None
 
 
+_EXPIRES_MINUTES_MAX: Final = int(LIFETIME_MAX.total_seconds() // 60)
 _SPELLING: Final = Spelling(camel_case, Absent.LEFT_OUT)
 PREVIEW: Final = Coder[Preview](_SPELLING, Preview, "preview")
 PREVIEW_BODY: Final = RequestCoder[PreviewBody](_SPELLING, PreviewBody, "preview")
+ORDER: Final = RequestCoder[OrderBody](_SPELLING, OrderBody, "order")
 STATEMENT: Final = RequestCoder[StatementBody](_SPELLING, StatementBody, "statement")

@@ -12,7 +12,6 @@ from nixfleet_cli.commands.steering.session import (
     asks,
     reason_option,
     rollout_ids,
-    signed_reason_option,
     suggesting,
 )
 from nixfleet_cli.shared.commands import command
@@ -43,7 +42,7 @@ def abort(session: Session, rollout: str, reason: str) -> None:
 @command()
 @click.argument("rollout", metavar="ROLLOUT")
 @click.argument("hosts", metavar="[HOSTS]…", nargs=-1)
-@signed_reason_option
+@reason_option
 @expiry_option
 @asks("one object with command, rolloutId, orderId, hosts, expiresAt and reason")
 def recall(

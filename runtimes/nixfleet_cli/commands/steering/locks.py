@@ -3,7 +3,7 @@
 import click
 
 from nixfleet_cli.commands.steering.orders import expiry_option, send_warrant
-from nixfleet_cli.commands.steering.session import Session, asks, signed_reason_option
+from nixfleet_cli.commands.steering.session import Session, asks, reason_option
 from nixfleet_cli.shared.commands import command
 from nixfleet_proto.steering.warrant import ClosureRule
 
@@ -11,7 +11,7 @@ from nixfleet_proto.steering.warrant import ClosureRule
 @command()
 @click.argument("rollout", metavar="ROLLOUT")
 @click.argument("hosts", metavar="HOSTS", nargs=-1, required=True)
-@signed_reason_option
+@reason_option
 @expiry_option
 @asks("one object with command, rolloutId, orderId, hosts, expiresAt and reason")
 def override(

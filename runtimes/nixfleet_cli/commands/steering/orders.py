@@ -15,6 +15,7 @@ from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing.warrant import sign_warrant
 from nixfleet_proto.steering.warrant import LIFETIME_MAX, ClosureRule, Warrant
 from nixfleet_runtime.http import paths
+from nixfleet_runtime.http.previews import ORDER, OrderBody
 from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
 
@@ -52,11 +53,21 @@ def send_warrant(
     reason: str,
     expires_minutes: int,
 ) -> None:
-    """Sign an order to `hosts` of `rollout`, none named: all, and send it. Raises: Findings."""
+    """Sign an order to `hosts` of `rollout`, none named: all, and send it; with --preview, say what it would do.
+
+    Raises: Findings.
+    """
     try:
         rollout_id = RolloutId(rollout)
     except InvalidRolloutId as error:
         raise click.BadParameter(str(error), param_hint="ROLLOUT") from error
+    if session.is_preview:
+        order = OrderBody(rule, expires_minutes, tuple(sorted(set(hosts))))
+        try:
+            session.preview(paths.rollout_path(rollout, "/warrants"), ORDER.encode(order))
+        except Findings as error:
+            raise suggesting(error, rollout, rollout_ids(session)) from error
+        return
     now = SystemClock().now()
     warrant = Warrant(
         order_id=secrets.token_hex(16),

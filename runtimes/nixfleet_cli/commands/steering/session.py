@@ -245,14 +245,13 @@ _OPTIONS = (
 )
 
 
-signed_reason_option = click.option(
+_reason = click.option(
     "--reason",
     metavar="TEXT",
     required=True,
     callback=nonblank,
     help="Why; recorded in the log.",
 )
-"""Of what is signed by the operator, and cannot be previewed."""
 
 
 def _note_preview(context: click.Context, _option: click.Parameter, is_given: bool) -> None:
@@ -268,7 +267,7 @@ def reason_option(command: Callable[..., None]) -> Callable[..., None]:
         callback=_note_preview,
         help="Say what it would do, and do nothing. With --json: one object with sentences, refused and what follows.",
     )
-    return signed_reason_option(preview(command))
+    return _reason(preview(command))
 
 
 def rollout_ids(session: Session) -> set[str]:

@@ -31,13 +31,15 @@ from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.trust import OperatorRole
 from nixfleet_runtime.http import paths
-from nixfleet_runtime.http.previews import PREVIEW, PREVIEW_BODY, STATEMENT, PreviewBody
-
-_COMMANDS: Final = tuple(
-    call
-    for call in OPERATOR_CALLS
-    if call.caller is Caller.OPERATOR and call.endpoint is not OperatorRoutes.relay_warrant
+from nixfleet_runtime.http.previews import (
+    ORDER,
+    PREVIEW,
+    PREVIEW_BODY,
+    STATEMENT,
+    PreviewBody,
 )
+
+_COMMANDS: Final = tuple(call for call in OPERATOR_CALLS if call.caller is Caller.OPERATOR)
 
 
 @frozen
@@ -81,17 +83,22 @@ class PreviewRoutes:
         sent = orjson.dumps(dict(body.body))
         if call.endpoint is OperatorRoutes.approve:
             said = STATEMENT.decode(sent)
-            try:
-                rollout_id = RolloutId(names["rollout_id"])
-            except InvalidRolloutId as error:
-                title = "The rollout is unknown"
-                raise refusal("rollout-unknown", title, 404, str(error)) from error
             return Question(
-                None,
-                {
-                    "rolloutId": rollout_id,
+                statement={
+                    "rolloutId": _rollout_id(names),
                     "wave": said.wave,
                     "decision": said.decision.value,
+                    "operator": name,
+                },
+            )
+        if call.endpoint is OperatorRoutes.relay_warrant:
+            ordered = ORDER.decode(sent)
+            return Question(
+                order={
+                    "rolloutId": _rollout_id(names),
+                    "rule": ordered.rule.value,
+                    "hosts": list(ordered.hosts),
+                    "expiresMinutes": ordered.expires_minutes,
                     "operator": name,
                 },
             )
@@ -111,6 +118,14 @@ class PreviewRoutes:
         return {host: contact.at for host, contact in contacts.items() if contact is not None}
 
 
+def _rollout_id(names: Mapping[str, str]) -> RolloutId:
+    try:
+        return RolloutId(names["rollout_id"])
+    except InvalidRolloutId as error:
+        title = "The rollout is unknown"
+        raise refusal("rollout-unknown", title, 404, str(error)) from error
+
+
 def _named(path: str) -> tuple[Call[OperatorRoutes], dict[str, str]]:
     """Return the command that `path` is of, and the names in it. Raises: the refusal of another path."""
     parts = path.split("/")
@@ -120,7 +135,7 @@ def _named(path: str) -> tuple[Call[OperatorRoutes], dict[str, str]]:
             names = zip(wanted, parts, strict=True)
             with suppress(UnicodeDecodeError):
                 return call, {it[1:-1]: _decoded(part) for it, part in names if it.startswith("{")}
-    expected = "the path of an operator's command, but of a warrant"
+    expected = "the path of an operator's command"
     detail = f"$.path: expected {expected}, found {path[:100]!r}"
     raise refusal("command-unknown", "The command is unknown", 404, detail)
 

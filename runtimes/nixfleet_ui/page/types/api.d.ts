@@ -944,6 +944,7 @@ export interface Preview {
   readonly "withdrawn"?: number;
   readonly "isCut"?: boolean;
   readonly "rollouts"?: readonly (RolloutPreview)[];
+  readonly "order"?: OrderPreview;
 }
 
 export interface RolloutPreview {
@@ -954,6 +955,21 @@ export interface RolloutPreview {
   readonly "done"?: Span;
   readonly "doneWithout"?: Span;
   readonly "waits"?: readonly (string)[];
+}
+
+export interface OrderPreview {
+  readonly "rule": "prior" | "target";
+  readonly "until": string;
+  readonly "count": number;
+  readonly "mayMove": number;
+  readonly "moved": number;
+  readonly "hosts"?: readonly (OrderedHost)[];
+}
+
+export interface OrderedHost {
+  readonly "hostname": string;
+  readonly "text": string;
+  readonly "mayMove"?: boolean;
 }
 
 export interface PreviewBody {
