@@ -39,6 +39,16 @@ class UndoLog:
             undo, *values = self.undoings.pop()
             undo(*values)
 
+    def set_aside(self) -> tuple[_Undoing, ...]:
+        """Return all changes so far, and count them as settled until they are put back."""
+        aside = tuple(self.undoings)
+        self.undoings.clear()
+        return aside
+
+    def put_back(self, aside: tuple[_Undoing, ...]) -> None:
+        """Let what was set aside be rolled back again, after all that was changed since."""
+        self.undoings[:0] = aside
+
     def settle(self) -> None:
         """Commit all changes so far; they can no longer be rolled back."""
         self.undoings.clear()

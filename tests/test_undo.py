@@ -190,3 +190,20 @@ def test_undoing_a_value_brings_the_first_one_back(undo: UndoLog) -> None:
     assert wave.get() == 1
     undo.undo_to(0)
     assert wave.get() == 0
+
+
+def test_changes_that_are_set_aside_are_rolled_back_once_they_are_put_back() -> None:
+    """Until then they count as settled: what came after them is rolled back alone, and in the end everything."""
+    undo = UndoLog()
+    numbers = UndoableDict[str, int](undo)
+    numbers.set("one", 1)
+    aside = undo.set_aside()
+    numbers.set("two", 2)
+
+    undo.undo_to(0)
+    assert dict(numbers) == {"one": 1}
+    numbers.set("three", 3)
+    undo.put_back(aside)
+    undo.undo_to(0)
+
+    assert dict(numbers) == {}

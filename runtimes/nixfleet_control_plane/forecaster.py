@@ -35,12 +35,14 @@ from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_runtime.http.forecasts import FORECAST, Forecast
+from nixfleet_runtime.http.plans import PlanBody
 from nixfleet_runtime.http.previews import PREVIEW, Preview
 
 T = TypeVar("T")
 SECONDS_MAX: Final = 120.0
 """How long an answer may take. A log that takes longer to read is read on, and the answer says how far that is."""
 _READING: Final = b'{"reading":'
+_REFUSED: Final = b'{"refused":'
 _READING_SECONDS_MAX: Final = 60
 _ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 _WAITING_MAX: Final = 32
@@ -59,6 +61,17 @@ class NoForecast(NixfleetError):
         super().__init__(why, retry_after_seconds)
         self.why = why
         self.retry_after_seconds = retry_after_seconds
+
+    def __str__(self) -> str:
+        return self.why
+
+
+class NoPlan(NixfleetError):
+    """The release cannot be planned. Attributes: `why`, for people."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
     def __str__(self) -> str:
         return self.why
@@ -87,7 +100,11 @@ class Question:
 
 
 class Forecaster(Protocol):
-    """Gives the forecast of the whole fleet, and previews of commands."""
+    """Gives the forecast of the whole fleet, previews of commands, and plans of releases."""
+
+    async def plan(self, release: PlanBody) -> Forecast:
+        """Return what is to come if a release were published now. Raises: NoPlan, NoForecast."""
+        ...
 
     async def preview(self, question: Question) -> Preview:
         """Return what a command would do. Raises: NoForecast."""
@@ -109,6 +126,10 @@ class NoForecaster:
         raise NoForecast(self.why, None)
 
     async def preview(self, question: Question) -> Preview:
+        """Raise. Raises: NoForecast."""
+        raise NoForecast(self.why, None)
+
+    async def plan(self, release: PlanBody) -> Forecast:
         """Raise. Raises: NoForecast."""
         raise NoForecast(self.why, None)
 
@@ -214,6 +235,15 @@ class ForecastProcess:
         """Return what a command would do now. Raises: NoForecast."""
         async with self._turn():
             return _read(PREVIEW, await self._answer(question.as_json(self._now())))
+
+    async def plan(self, release: PlanBody) -> Forecast:
+        """Return what is to come if a release were published now. Raises: NoPlan, NoForecast."""
+        asked: dict[str, JsonValue] = {"fleet": release.fleet, "manifests": [*release.manifests]}
+        async with self._turn():
+            line = await self._answer({"release": asked})
+        if line.startswith(_REFUSED):
+            raise NoPlan(json.loads(line)["refused"])
+        return _read(FORECAST, line)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

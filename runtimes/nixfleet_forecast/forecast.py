@@ -63,6 +63,8 @@ from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, St
 
 RUNS: Final = 60
 RUNS_MIN: Final = 12
+RUNS_LEAST: Final = 5
+"""Of fewer runs no range is told: of so many the P10 and the P90 are nearly the first and the last."""
 _HOST_RUNS_MAX: Final = 120_000
 HORIZON: Final = timedelta(days=30)
 """How far is looked ahead."""
@@ -115,10 +117,12 @@ def forecast(
     seed: int = 0,
     runs: int | None = None,
     calibration: Calibration | None = None,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> Forecast:
     """Return what is to come as of `now`. The state is as before afterwards.
 
     only: these rollouts are told of; all are run. runs: `None`: `runs_for` the hosts that are not done.
+    is_late: whether there is no time for more: the runs that were made by then have to do, if they are enough.
     """
     state, durations = subject.state, subject.durations
     wanted = [each for each in going(state) if only is None or each in only]
@@ -127,9 +131,14 @@ def forecast(
     seen: dict[RolloutId, Seen] = {each: Seen() for each in wanted}
     if unknown is None and wanted:
         hosts = sum(len(state.view.terms(each).targets) for each in wanted)
-        count = runs_for(hosts) if runs is None else runs
-        for run in range(count):
-            run_once(subject, Draws(durations, seed, run), now, seen)
+        wanted_runs = runs_for(hosts) if runs is None else runs
+        for run in range(wanted_runs):
+            if not run_once(subject, Draws(durations, seed, run), now, seen, is_late=is_late):
+                break
+            count += 1
+        if count < min(wanted_runs, RUNS_LEAST):
+            unknown = _too_large(hosts, count)
+            count, seen = 0, {each: Seen() for each in wanted}
     return Forecast(
         head_seq=state.head_seq,
         at=now,
@@ -140,6 +149,14 @@ def forecast(
         unknown=unknown,
         calibration=calibration,
         assumptions=ASSUMPTIONS if count else (),
+    )
+
+
+def _too_large(hosts: int, count: int) -> str:
+    made = "none was" if count == 0 else "1 was" if count == 1 else f"{count} were"
+    return (
+        f"expected at least {RUNS_LEAST} runs of the {hosts:,} hosts that are not done in the time that there is, "
+        f"and {made} made: `nixfleet log forecast` takes the time that it needs"
     )
 
 
@@ -159,10 +176,12 @@ def run_once(
     *,
     first: Callable[[Ahead], object] = lambda _: None,
     trust: TrustRoot | None = None,
-) -> Ahead:
+    is_late: Callable[[], bool] = lambda: False,
+) -> bool:
     """Run the fleet forward once, note in `seen` what was seen of its rollouts, and take all back.
 
-    first: what happens before anything else. trust: whose statements are good then.
+    Returns whether there was time for it; if not, nothing is noted. first: what happens before anything else.
+    trust: whose statements are good then. is_late: as of `forecast`.
     """
     state = subject.state
     state.undo.settle()
@@ -174,11 +193,13 @@ def run_once(
         watch.start(hosts)
         first(ahead)
         ahead.tell(PlanTick())
-        ahead.run(now + HORIZON, watch.is_over)
+        ahead.run(now + HORIZON, lambda: watch.is_over() or is_late())
+        if not watch.is_over() and is_late():
+            return False
         watch.end()
     finally:
         state.undo.undo_to(0)
-    return ahead
+    return True
 
 
 class _Watch:

@@ -7,7 +7,7 @@ Source: docs/spec/forecast.md, Calibration.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -74,11 +74,17 @@ class History:
             self._note(applied)
 
     def forecast(
-        self, now: datetime, rollout_id: RolloutId | None = None, *, seed: int = 0
+        self,
+        now: datetime,
+        rollout_id: RolloutId | None = None,
+        *,
+        seed: int = 0,
+        is_late: Callable[[], bool] = lambda: False,
     ) -> Forecast:
-        """Return what is to come as of `now`, after the rows that were taken."""
+        """Return what is to come as of `now`, after the rows that were taken. is_late: as of `forecast`."""
         only = None if rollout_id is None else (rollout_id,)
-        return forecast(self.subject, now, only=only, seed=seed, calibration=self.calibration)
+        known = self.calibration
+        return forecast(self.subject, now, only=only, seed=seed, calibration=known, is_late=is_late)
 
     def _note(self, applied: AppliedEntry) -> None:
         entry, at = applied.logged.entry, applied.logged.at

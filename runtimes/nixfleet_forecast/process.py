@@ -1,7 +1,7 @@
 """The forecast as a process of its own: follows a control plane's log, and answers questions on standard input.
 
 The only file of this package that does I/O. A question is a line of JSON, `{"at": …}` for a forecast, with a `command`,
-a `statement` or an `order` for a preview; the answer is a line, the forecast or the preview as JSON. While the log is
+a `statement` or an `order` for a preview, or a `release` for a plan; the answer is a line of JSON. While the log is
 read for the first time a question waits a little, and is answered then with how far that is; the reading goes on
 meanwhile. It ends when standard input does, so none outlives its control plane, and when it is asked nothing for an
 hour.
@@ -26,6 +26,7 @@ from nixfleet_control_plane.messages.log_entry import Commanded, LogRow
 from nixfleet_control_plane.reading.stored_log import FollowedLog, followed
 from nixfleet_forecast.history import History, ToJudge
 from nixfleet_forecast.orders import Order
+from nixfleet_forecast.plan import PlanRefused, planned, unsigned
 from nixfleet_forecast.preview import Asked, Statement, preview
 from nixfleet_proto.codec import parse_time
 from nixfleet_proto.ids import RolloutId
@@ -41,6 +42,8 @@ WAIT_SECONDS: Final = 20.0
 """How long a question waits for the log to be read: shorter than a client waits for its answer."""
 IDLE_SECONDS_MAX: Final = 3600.0
 """After so long without a question the memory is worth more than the reading that it saves."""
+ANSWER_SECONDS: Final = 60.0
+"""How long runs of a forecast are made: those that were made by then have to do."""
 _SLICE_SECONDS: Final = 0.2
 """How long is read before a question is looked for."""
 _NICER: Final = 10
@@ -183,9 +186,21 @@ def answered(history: History, line: bytes) -> bytes:
     """Return the answer to the question in `line`, as of the rows that `history` took. Raises: ValueError."""
     asked = json.loads(line)
     now = parse_time(asked["at"])
+    ends_at = time.monotonic() + ANSWER_SECONDS
+
+    def is_late() -> bool:
+        return time.monotonic() >= ends_at
+
+    if "release" in asked:
+        said = asked["release"]
+        try:
+            release = unsigned(said["fleet"], said["manifests"])
+            return FORECAST.encode(planned(history.subject, release, now, is_late=is_late))
+        except PlanRefused as error:
+            return json.dumps({"refused": error.why}).encode()
     meant = asked_in(asked)
     if meant is None:
-        return FORECAST.encode(history.forecast(now))
+        return FORECAST.encode(history.forecast(now, is_late=is_late))
     heard = {host: parse_time(at) for host, at in asked.get("heard", {}).items()}
     return PREVIEW.encode(preview(history.subject, meant, now, heard))
 

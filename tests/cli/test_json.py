@@ -307,7 +307,7 @@ def test_every_command_with_json_is_run_here() -> None:
     """A new command has to be added to one of the lists above."""
     # Nothing is relayed in that fleet; `test_operator` has one in which something is. Nor is anything forecast:
     # `test_operator_previews` has a process that does. `test_notify` has a notifier.
-    elsewhere = {"operator warrants", "operator forecast"}
+    elsewhere = {"operator warrants", "operator forecast", "operator plan"}
     # Nor is anything refused, or anybody silent or known by a key.
     elsewhere |= {"operator refused", "operator silent", "operator enrollments"}
     elsewhere |= {"release plan", "log shadow"}

@@ -14,9 +14,13 @@ from nixfleet_cli.main import main
 from nixfleet_control_plane.forecaster import ForecastProcess, forecast_command
 from nixfleet_control_plane.messages.log_entry import Commanded
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.steering.guards import Approvals, WaveGuards
+from nixfleet_proto.wire import SignedArtefact
+from nixfleet_release.publish.save import save_release
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.previews import PREVIEW
+from nixfleet_runtime.releases.directory import Release
 from tests.engines.releases import Layout
 from tests.support.served_control_plane import CLOCK, OPERATOR_KEY, READER_KEY, Site, site_with
 
@@ -129,6 +133,24 @@ async def test_a_forecast_is_shown_as_the_control_plane_computes_it(console: Con
     assert [it["rolloutId"] for it in json.loads(as_json.output)["rollouts"]] == ["stable@r1"]
 
 
+async def test_a_release_is_planned_against_the_fleet_of_a_control_plane(console: Console) -> None:
+    """By who may only read; with what it may cost, and nothing is put in force."""
+    made, known = (_saved(console, ref) for ref in ("r2", "r1"))
+
+    shown = await console.run("plan", str(made), name="bob")
+    as_json = await console.run("plan", str(made), "--json")
+    refused = await console.run("plan", str(known))
+
+    assert shown.exit_code == 0, shown.output
+    assert "stable@r2: at worst " in shown.output
+    value = json.loads(as_json.output)
+    assert value["blastRadius"]["stable@r2"]["hosts"] == 3
+    assert [it["rolloutId"] for it in value["rollouts"]] == ["stable@r2"]
+    assert refused.exit_code == 1
+    assert "found stable@r1, which the log has: give it another ref" in refused.output
+    assert console.is_untouched()
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "found"),
     [
@@ -163,3 +185,15 @@ async def test_a_host_that_was_heard_of_a_moment_ago_is_not_skipped(console: Con
     skipped = await console.run("skip", "stable@r1", "web-01", *WHY, "--preview")
 
     assert "it is refused: expected hosts that were silent" in skipped.output
+
+
+def _saved(console: Console, ref: str) -> Path:
+    release = console.site.publisher.release(Layout(), ref, CLOCK.now())
+    manifests = {
+        it.value.rollout_id: SignedArtefact(it.artefact, it.signature) for it in release.manifests
+    }
+    signed = SignedArtefact(release.fleet.artefact, release.fleet.signature)
+    directory = console.directory / ref
+    directory.mkdir()
+    save_release(Release(signed, FrozenMap(manifests)), directory)
+    return directory

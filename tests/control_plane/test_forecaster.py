@@ -18,6 +18,7 @@ from nixfleet_control_plane.forecaster import (
     ForecastProcess,
     NoForecast,
     NoForecaster,
+    NoPlan,
     Question,
     forecast_command,
     forecasting,
@@ -26,8 +27,9 @@ from nixfleet_proto.steering.approval import WAVE_MAX
 from nixfleet_runtime.config.plugins import STORES, Plugin
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.forecasts import FORECAST, Forecast
+from nixfleet_runtime.http.plans import PLAN_BODY, PlanBody
 from nixfleet_runtime.http.previews import Preview
-from tests.engines.releases import START
+from tests.engines.releases import START, Layout, Publisher
 from tests.engines.scratch import scratch_directory
 from tests.forecast.fleets import SlowFleet, lived, read_from
 from tests.support.served_control_plane import READER_KEY, Site, site_with
@@ -206,6 +208,11 @@ class _Given:
             raise self._forecast
         return Preview(0, START, (f"{question.command}",))
 
+    async def plan(self, release: PlanBody) -> Forecast:
+        if not release.manifests:
+            raise NoPlan("it has no manifest")
+        return await self.forecast()
+
 
 @pytest.fixture
 async def site(tmp_path: Path, fleet: SlowFleet) -> AsyncIterator[Site]:
@@ -246,7 +253,14 @@ async def test_no_forecast_is_an_answer_with_its_reason(
         meant = b'{"path": "/v1/channels/stable/pause", "body": {"reason": "why"}}'
         preview = await site.operate("POST", paths.PREVIEW, meant)
 
-    assert preview.status_code == status
+        release = Publisher().release(Layout(), "r9", START)
+        sent = PlanBody(
+            release.fleet.artefact.decode(),
+            tuple(it.artefact.decode() for it in release.manifests),
+        )
+        plan = await site.operate("POST", paths.PLAN, PLAN_BODY.encode(sent))
+
+    assert (preview.status_code, plan.status_code) == (status, status)
     assert (answer.status_code, answer.headers.get("Retry-After")) == (status, retry)
     assert answer.json()["detail"] == given.why
 
@@ -263,6 +277,29 @@ async def test_a_statement_on_a_wave_that_cannot_be_is_refused_before_it_is_prev
 
     assert refused.status_code == 422, refused.text
     assert "$.wave" in refused.text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "found"),
+    [
+        (b'{"fleet": "{}", "manifests": []}', 422, "$.fleet: "),
+        (b'{"fleet": "x", "manifests": ["y"]}', 422, "$.manifests[0]: "),
+        (b'{"fleet": 7}', 422, "$.manifests"),
+        (b"x" * 2_000_000, 413, "1048576"),
+        (None, 409, "it has no manifest"),
+    ],
+)
+async def test_what_is_no_release_is_not_planned(
+    site: Site, body: bytes | None, status: int, found: str
+) -> None:
+    """It is read as strictly as a published one before the process is asked, which would end of it."""
+    fleet = Publisher().release(Layout(), "r9", START).fleet.artefact.decode()
+    sent = PLAN_BODY.encode(PlanBody(fleet, ())) if body is None else body
+
+    refused = await site.operate("POST", paths.PLAN, sent, name="bob", key=READER_KEY)
+
+    assert refused.status_code == status, refused.text
+    assert found in refused.text
 
 
 async def test_a_control_plane_without_a_forecaster_says_so(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from nixfleet_control_plane.http.app import ALL_CALLS
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.wire import receive_envelope, receive_event_batch
+from tests.engines.releases import START, Layout, Publisher
 
 TIME = "2026-05-16T01:00:00Z"
 LATER = "2026-05-16T02:00:00Z"
@@ -34,6 +35,7 @@ RESULT = {
 }
 ENVELOPE = {"hostname": "web-01", "rolloutId": "stable@r1", "event": RESULT, "signature": "00"}
 REASON = {"reason": "maintenance"}
+RELEASE = Publisher().release(Layout(), "r1", START)
 BODIES: dict[str, dict[str, Any]] = {
     "post_event": ENVELOPE,
     "post_event_batch": {"events": [{**ENVELOPE, "signature": None}], "signature": "00"},
@@ -93,6 +95,10 @@ BODIES: dict[str, dict[str, Any]] = {
         "signature": "00",
     },
     # The body of the command that is previewed is read by the command's own coder besides.
+    "plan": {
+        "fleet": RELEASE.fleet.artefact.decode(),
+        "manifests": [it.artefact.decode() for it in RELEASE.manifests],
+    },
     "preview": {"path": "/v1/rollouts/stable@r1/pause", "body": {}},
 }
 """By call: a body with every field."""

@@ -3,7 +3,7 @@
 Time is a number that a test adds to. Everything goes the way it goes in the service, only without tasks.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 

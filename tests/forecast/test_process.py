@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from nixfleet_forecast.process import Questions, Reading, answered
 from nixfleet_proto.codec import format_time
 from nixfleet_runtime.http.forecasts import FORECAST
 from tests.cli.test_plugged_store import CONFIG, OWNED, SHOWN, rows_of, write_log
+from tests.engines.likeness import likeness
 from tests.engines.releases import START
 from tests.engines.scratch import scratch_directory
 from tests.forecast.fleets import SlowFleet, lived, read_from
@@ -141,3 +142,64 @@ async def test_a_store_that_only_its_control_plane_can_read_has_none(
 
 def _question(fleet: SlowFleet) -> bytes:
     return json.dumps({"at": format_time(fleet.now)}).encode()
+
+
+def test_a_plan_leaves_the_log_as_it_was_read(fleet: SlowFleet) -> None:
+    """The process is asked for forecasts afterwards: they are the same, and so is a second plan."""
+    history = read_from(fleet.database)
+    before, known = likeness(history.subject.state), history.forecast(fleet.now)
+
+    first, second = (answered(history, _plan(fleet, "r9")) for _ in range(2))
+
+    assert first == second
+    assert {it.rollout_id for it in FORECAST.decode(first).rollouts} == {"stable@r9"}
+    assert likeness(history.subject.state) == before
+    assert history.forecast(fleet.now) == known
+
+
+def test_a_release_that_is_in_force_or_does_not_fit_together_is_not_planned(
+    fleet: SlowFleet,
+) -> None:
+    """The answer says why, and nothing is changed by what was tried."""
+    history = read_from(fleet.database)
+    before = likeness(history.subject.state)
+    other = json.loads(_plan(fleet, "r9"))
+    other["release"]["fleet"] = json.loads(_plan(fleet, "r8"))["release"]["fleet"]
+
+    in_force = json.loads(answered(history, _plan(fleet, "r2")))
+    unfit = json.loads(answered(history, json.dumps(other).encode()))
+
+    assert "found stable@r2, which the log has" in in_force["refused"]
+    assert unfit["refused"].startswith("its artefacts do not fit together: ")
+    assert likeness(history.subject.state) == before
+
+
+def test_a_forecast_for_which_there_is_no_time_says_so(fleet: SlowFleet) -> None:
+    """Few runs tell no range; enough of them do, though more were wanted."""
+    history = read_from(fleet.database)
+    before = likeness(history.subject.state)
+
+    none = history.forecast(fleet.now, is_late=lambda: True)
+    some = history.forecast(fleet.now, is_late=_after(runs=7))
+
+    assert none.runs == 0
+    assert none.unknown is not None
+    assert "expected at least 5 runs of the 10 hosts that are not done" in none.unknown
+    assert some.unknown is None
+    assert 5 <= some.runs < 60
+    assert likeness(history.subject.state) == before
+
+
+def _after(runs: int) -> Callable[[], bool]:
+    """Return a clock that runs out while about so many runs are made: it is looked at with each step."""
+    left = iter(range(runs * 80))
+    return lambda: next(left, None) is None
+
+
+def _plan(fleet: SlowFleet, ref: str) -> bytes:
+    release = fleet.ci.release(fleet.layout, ref, fleet.now)
+    texts = {
+        "fleet": release.fleet.artefact.decode(),
+        "manifests": [it.artefact.decode() for it in release.manifests],
+    }
+    return json.dumps({"at": format_time(fleet.now), "release": texts}).encode()

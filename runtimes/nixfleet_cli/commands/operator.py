@@ -13,7 +13,7 @@ from nixfleet_cli.commands.seeing.lists import enrollments, quarantines, refused
 from nixfleet_cli.commands.seeing.overview import host, overview
 from nixfleet_cli.commands.steering.approvals import approve, deny, promote
 from nixfleet_cli.commands.steering.endings import abort, recall
-from nixfleet_cli.commands.steering.forecasts import forecast
+from nixfleet_cli.commands.steering.forecasts import forecast, plan
 from nixfleet_cli.commands.steering.holds import freeze, hold, holds, release
 from nixfleet_cli.commands.steering.locks import override
 from nixfleet_cli.commands.steering.session import (
@@ -172,6 +172,7 @@ operator.add_command(enrollments)
 operator.add_command(silent)
 operator.add_command(abort)
 operator.add_command(forecast)
+operator.add_command(plan)
 operator.add_command(show_log)
 operator.add_command(approve)
 operator.add_command(deny)

@@ -1,6 +1,5 @@
 """`nixfleet release plan`: how a release would go that is not published."""
 
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -15,9 +14,7 @@ from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing
 from nixfleet_cli.shared.policies import blast_radius_value
 from nixfleet_control_plane.config_store import StoreConfig
-from nixfleet_control_plane.engine.state import fleet_name, manifest_name
-from nixfleet_control_plane.messages.log_entry import ArtefactTaken
-from nixfleet_forecast.plan import planned
+from nixfleet_forecast.plan import PlanRefused, planned, unsigned
 from nixfleet_forecast.words import forecast_lines
 from nixfleet_proto.codec import DecodeError, encode_fleet, encode_manifest
 from nixfleet_proto.fleet import Meta
@@ -30,7 +27,7 @@ from nixfleet_release.build.pins import pinned_refs
 from nixfleet_release.build.project import project
 from nixfleet_release.build.resolve import resolve
 from nixfleet_release.publish.changes import ReleaseContent, blast_radii
-from nixfleet_runtime.http.forecasts import FORECAST
+from nixfleet_runtime.http.forecasts import FORECAST, Forecast
 from nixfleet_runtime.releases.layout import FLEET_FILE
 
 
@@ -62,22 +59,26 @@ def plan_release(
     the log in DB, in memory, and the fleet is run forward from there, as `nixfleet log forecast` does: when each wave
     begins and ends, what comes by the clock, which hosts are likely the last, and what only a person moves. Also shows
     how many hosts it may cost at worst. Nothing is verified and nothing is written. DB is the database of a control
-    plane, which may be in use.
+    plane, which may be in use; `nixfleet operator plan` asks a control plane instead.
 
     Exit codes: 0 success; 1 the release is in force already, or a declaration has problems; 2 a file cannot be read.
     """
-    made = _declared(release, ref, at_time) if ref is not None else _release_in(release)
+    made = release_at(release, ref, at_time)
     with reading(store) as stored:
         history = history_of(stored)
-    known = [it for it in made.manifests if it in history.subject.state.view.rollouts]
-    if known:
-        raise Findings(
-            f"{release}: expected a release that is not published, found {', '.join(known)}, which the log has: "
-            "give it another ref"
-        )
+    try:
+        forecast = planned(history.subject, unsigned(*texts_of(made)), at_time, seed=seed)
+    except PlanRefused as error:
+        raise Findings(f"{release}: {error}") from error
+    except DecodeError as error:
+        raise Unusable(f"{release}: {error}") from error
+    show_plan(output, release, made, forecast)
+
+
+def show_plan(output: Output, release: Path, made: Release, forecast: Forecast) -> None:
+    """Print the forecast of a release beside what it may cost. Raises: Unusable, for a release that is none."""
     try:
         radii = blast_radii(ReleaseContent.by(made))
-        forecast = planned(history.subject, tuple(_taken(made)), at_time, seed=seed)
     except DecodeError as error:
         raise Unusable(f"{release}: {error}") from error
     value = FORECAST.to_json(forecast)
@@ -90,6 +91,11 @@ def plan_release(
             *forecast_lines(forecast),
         ],
     )
+
+
+def release_at(path: Path, ref: str | None, now: datetime) -> Release:
+    """Return the release in a directory, or that a declaration would give as `ref`. Raises: Findings, Unusable."""
+    return _release_in(path) if ref is None else _declared(path, ref, now)
 
 
 def _release_in(release: Path) -> Release:
@@ -120,10 +126,7 @@ def _declared(file: Path, ref: str, now: datetime) -> Release:
     )
 
 
-def _taken(release: Release) -> Iterator[ArtefactTaken]:
-    fleet = release.fleet
-    name = fleet_name(artefact_hash(fleet.body))
-    yield ArtefactTaken(name, None, fleet.body.decode(), fleet.signature.hex(), "")
-    for rollout_id, artefact in release.manifests.items():
-        body, signature = artefact.body.decode(), artefact.signature.hex()
-        yield ArtefactTaken(manifest_name(rollout_id), rollout_id, body, signature, "")
+def texts_of(release: Release) -> tuple[str, tuple[str, ...]]:
+    """Return the texts of a release's fleet and of its manifests."""
+    manifests = tuple(artefact.body.decode() for artefact in release.manifests.values())
+    return release.fleet.body.decode(), manifests

@@ -5,18 +5,27 @@ Source: docs/spec/wire.md, Operator calls; docs/spec/forecast.md.
 
 from typing import Final
 
+import anyio.to_thread
 from attrs import evolve, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nixfleet_control_plane.forecaster import Forecaster, NoForecast
-from nixfleet_control_plane.http.answers import Refusal, bytes_answer, refusal, unavailable
+from nixfleet_control_plane.forecaster import Forecaster, NoForecast, NoPlan
+from nixfleet_control_plane.http.answers import (
+    Refusal,
+    bytes_answer,
+    malformed,
+    refusal,
+    unavailable,
+)
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.http.query import Parameter
+from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.trust import OperatorRole
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.forecasts import FORECAST
+from nixfleet_runtime.http.plans import PLAN_BODY
 
 _ROLLOUT: Final = Parameter(
     "rollout", "only this rollout; default: all that are under way", {"type": "string"}
@@ -44,6 +53,22 @@ class ForecastRoutes:
             found = evolve(found, rollouts=rollouts, slow=slow)
         return bytes_answer(FORECAST.encode(found), "application/json")
 
+    async def plan(self, request: Request) -> Response:
+        """How a release would go that is not published. Nothing is verified, and nothing is put in force."""
+        asked = await self.authenticator.operator(request, OperatorRole.READ, body_bytes_max=None)
+        try:
+            # Reading the artefacts of a large fleet takes a while.
+            release = await anyio.to_thread.run_sync(PLAN_BODY.decode, asked.body)
+        except DecodeError as error:
+            raise malformed(error) from error
+        try:
+            found = await self.forecaster.plan(release)
+        except NoPlan as error:
+            raise refusal("no-plan", "The release cannot be planned", 409, error.why) from error
+        except NoForecast as error:
+            raise no_answer(error, "plan") from error
+        return bytes_answer(FORECAST.encode(found), "application/json")
+
 
 def no_answer(error: NoForecast, what: str) -> Refusal:
     """Return 503 with the time to ask again, or 404 where `what` is off."""
@@ -53,6 +78,21 @@ def no_answer(error: NoForecast, what: str) -> Refusal:
 
 
 FORECAST_CALLS: Final[tuple[Call[ForecastRoutes], ...]] = (
+    Call(
+        "POST",
+        paths.PLAN,
+        ForecastRoutes.plan,
+        Caller.READER,
+        (
+            Answer(200, "what is to come if it were published now, as ranges", FORECAST),
+            Answer(404, "forecasts are off"),
+            Answer(
+                409, "its artefacts do not fit together, or it is in force; the detail says why"
+            ),
+            Answer(503, "none at the moment; the detail says why"),
+        ),
+        PLAN_BODY,
+    ),
     Call(
         "GET",
         paths.FORECAST,

@@ -932,6 +932,11 @@ export interface Calibration {
   readonly "held": number;
 }
 
+export interface PlanBody {
+  readonly "fleet": string;
+  readonly "manifests": readonly (string)[];
+}
+
 export interface Preview {
   readonly "headSeq": number;
   readonly "at": string;
