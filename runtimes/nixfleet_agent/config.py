@@ -19,6 +19,7 @@ from nixfleet_agent.activation.nixos.activator import OnFailedUnits
 from nixfleet_agent.config_plugins import PluggedActivator, PluggedJournal, PluggedTransport
 from nixfleet_agent.locks.program import TIMEOUT_SECONDS_DEFAULT, LockProgram
 from nixfleet_agent.ports import AgentSettings
+from nixfleet_runtime.config.base_url import base_urls, is_base_url
 from nixfleet_runtime.config.check import Side
 from nixfleet_runtime.config.options import Section, load, variable_of
 from nixfleet_runtime.config.path_checks import (
@@ -40,6 +41,7 @@ from nixfleet_runtime.config.plugins import (
 from nixfleet_runtime.config.sections import (
     LogConfig,
     TrustConfig,
+    is_loopback,
     read_log,
     read_plain_http,
     read_trust,
@@ -56,12 +58,16 @@ LOCK_SECONDS_MAX: Final = 86_400.0
 LOCK_TIMEOUT_SECONDS_MAX: Final = 300.0
 """A dispatch takes its slot, and its `ack` deadline runs, while the lock is asked; who needs longer says "not now"."""
 ASK_AGAIN_SECONDS_MIN: Final = 60.0
+_EXPECTED_URL: Final = "https://HOST:PORT or http://HOST:PORT, without a path"
 _DEFAULTS: Final = AgentSettings("")
 
 
 @frozen
 class ControlPlaneAddress:
-    """`[control_plane]`. ca_certificate_file: `None` for the system's certificate authorities."""
+    """`[control_plane]`. url: or those of several on one store, separated by commas, in order of preference.
+
+    ca_certificate_file: `None` for the system's certificate authorities.
+    """
 
     url: str
     ca_certificate_file: Path | None = None
@@ -285,15 +291,21 @@ def _part(
 
 
 def _control_plane(section: Section) -> ControlPlaneAddress:
-    url = section.text("url")
+    text = section.text("url")
+    urls = base_urls(text)
+    if text and not urls:
+        section.refuse("url", "cannot be used", _EXPECTED_URL, quoted(text))
     ca_certificate_file = section.optional_path("ca_certificate_file", readable_file)
-    plain_http_host = _plain_http_host(section, url) if url else None
-    if plain_http_host is not None and section.has("ca_certificate_file"):
-        section.refuse("ca_certificate_file", "has no effect", "an https:// url", quoted(url))
+    plain_http_hosts = [host for url in urls if (host := _plain_http_host(section, url))]
+    if plain_http_hosts and section.has("ca_certificate_file"):
+        section.refuse("ca_certificate_file", "has no effect", "an https:// url", quoted(text))
+    beyond = [host for host in plain_http_hosts if not is_loopback(host)]
     return ControlPlaneAddress(
-        url=url.rstrip("/"),
+        url=",".join(urls),
         ca_certificate_file=ca_certificate_file,
-        plain_http_beyond_loopback=read_plain_http(section, "url", plain_http_host, "https://"),
+        plain_http_beyond_loopback=read_plain_http(
+            section, "url", next(iter((*beyond, *plain_http_hosts)), None), "https://"
+        ),
     )
 
 
@@ -303,16 +315,10 @@ def _plain_http_host(section: Section, url: str) -> str | None:
         expected = "a URL without user name and password: requests are signed"
         section.refuse("url", "has credentials", expected, "some, not shown here")
         return None
-    try:
-        parts = urlsplit(url)
-        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_usable, parts = False, urlsplit("")
-    # A path would be part of the signed request, and the control plane's paths begin at the root.
-    if not is_usable or url.removesuffix("/") != f"{parts.scheme}://{parts.netloc}":
-        expected = "https://HOST:PORT or http://HOST:PORT, without a path"
-        section.refuse("url", "cannot be used", expected, quoted(url))
+    if not is_base_url(url):
+        section.refuse("url", "cannot be used", _EXPECTED_URL, quoted(url))
         return None
+    parts = urlsplit(url)
     return parts.hostname if parts.scheme == "http" else None
 
 

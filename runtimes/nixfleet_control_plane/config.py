@@ -17,6 +17,7 @@ from nixfleet_control_plane.config_transports import TransportConfig, read_trans
 from nixfleet_control_plane.history.retention.worker import RetentionConfig
 from nixfleet_control_plane.judges.judge import Judge
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_runtime.config.base_url import is_base_url
 from nixfleet_runtime.config.check import Side
 from nixfleet_runtime.config.options import Section, load
 from nixfleet_runtime.config.path_checks import (
@@ -31,6 +32,7 @@ from nixfleet_runtime.config.sections import (
     read_plain_http,
     read_trust,
 )
+from nixfleet_runtime.documents.problems import quoted
 
 PORT_MAX: Final = 65535
 # About the size of the largest batch of events. With a lower limit a host with a full batch could never send it.
@@ -51,13 +53,17 @@ class TlsConfig:
 
 @frozen
 class ListenConfig:
-    """`[listen]`. tls: `None` for plain HTTP. behind_proxy: take the client's address from the proxy's headers."""
+    """`[listen]`. tls: `None` for plain HTTP. behind_proxy: take the client's address from the proxy's headers.
+
+    url: where hosts and operators reach this control plane, for standbys to name; empty: the address it listens on.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8080
     tls: TlsConfig | None = None
     plain_http_beyond_loopback: bool = False
     behind_proxy: bool = False
+    url: str = ""
 
 
 @frozen
@@ -165,7 +171,17 @@ def _listen(section: Section) -> ListenConfig:
             "tls_certificate_file and tls_key_file",
         ),
         behind_proxy=section.flag("behind_proxy"),
+        url=_own_url(section),
     )
+
+
+def _own_url(section: Section) -> str:
+    url = section.text("url", "").removesuffix("/")
+    if url and not is_base_url(url):
+        section.refuse(
+            "url", "cannot be used", "https://HOST:PORT with nothing after it", quoted(url)
+        )
+    return url
 
 
 def _tls(section: Section) -> TlsConfig | None:

@@ -20,6 +20,7 @@ from attrs import evolve, field, frozen
 from nixfleet_control_plane.history.rebuild import ChainReport
 from nixfleet_control_plane.history.retention.keeper import LogKeeper, SqliteLogKeeper
 from nixfleet_control_plane.history.shadow import compare_views
+from nixfleet_control_plane.leadership.shared_store import OpenedShare, SharedStore
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries, one_moment
 from nixfleet_control_plane.reading.stored_log import Looking
@@ -104,6 +105,34 @@ class StoreConfig:
                     raise
                 raise self.plugin.failed("the store to be opened", error) from error
             yield self._fitting(made)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several control planes can run on it."""
+        return getattr(self.opener, "sharing", None) is not None
+
+    @asynccontextmanager
+    async def sharing(self) -> AsyncIterator[OpenedShare]:
+        """Open a part in a store that is shared; close it at the end. Takes nothing.
+
+        Raises: PluginUnusable, and what a store of nixfleet raises.
+        """
+        sharing = getattr(self.opener, "sharing", None)
+        assert sharing is not None, "asked before"
+        async with AsyncExitStack() as held:
+            try:
+                made = await held.enter_async_context(sharing())
+            except Exception as error:
+                if not self.plugin.distribution:
+                    raise
+                raise self.plugin.failed("the store to be opened", error) from error
+            if not isinstance(made, OpenedShare):
+                raise self.plugin.unfit("an OpenedShare", f"a {type(made).__qualname__}")
+            self.plugin.require(made.shared, SharedStore)
+            self.plugin.require(made.queries, Queries)
+            if made.keeper is not None:
+                self.plugin.require(made.keeper, LogKeeper)
+            yield made
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Queries]:

@@ -1,8 +1,8 @@
 """The control plane as a process: its parts, and the order in which they start and stop. The composition root.
 
 Whatever can fail (trust file, database, address) is opened first, so a process that has begun to listen keeps running.
-A stop refuses new requests, answers the accepted ones, releases waiting polls, and writes the remaining host records.
-Killing the process instead loses nothing that was acknowledged.
+A stop refuses new requests, answers the accepted ones, releases waiting polls, and writes the remaining host records;
+on a shared store it hands over to a standby. Killing the process instead loses nothing that was acknowledged.
 Source: docs/spec/runtimes.md, Control plane; docs/how-to/running-a-control-plane.md.
 """
 
@@ -11,84 +11,49 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 import uvicorn
 from attrs import frozen
 from starlette.types import ASGIApp
 
-import nixfleet
-from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig, ListenConfig
-from nixfleet_control_plane.config_judges import JudgeConfig
-from nixfleet_control_plane.config_store import StoreConfig
-from nixfleet_control_plane.forecaster import Forecaster, forecasting
-from nixfleet_control_plane.history.retention.gauges import register_retention_gauges
-from nixfleet_control_plane.history.retention.worker import RetentionWorker
-from nixfleet_control_plane.http.app import make_app
-from nixfleet_control_plane.http.earlier_commands import earlier_commands
-from nixfleet_control_plane.http.metrics import Metrics
-from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.config import ControlPlaneConfig, ListenConfig
 from nixfleet_control_plane.http.server.server import TlsFiles, server_config
-from nixfleet_control_plane.judges.http_judges import judge_of
-from nixfleet_control_plane.judges.worker import JudgeWorker
-from nixfleet_control_plane.messages.entry_codec import DamagedRow
-from nixfleet_control_plane.observability.gauges import register_gauges
-from nixfleet_control_plane.observability.overview_gauges import register_overview_gauges
+from nixfleet_control_plane.leadership.decision import Leading
+from nixfleet_control_plane.leadership.front import Front
+from nixfleet_control_plane.leadership.participant import Participant, Term
+from nixfleet_control_plane.leadership.shared_store import OpenedShare
 from nixfleet_control_plane.open_files import raise_open_file_limit
-from nixfleet_control_plane.reading.queries import NotReadable
-from nixfleet_control_plane.releases.scan import ReleaseScanner
-from nixfleet_control_plane.releases.watcher import ReleaseWatcher
-from nixfleet_control_plane.service import ControlPlaneService, running
-from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
-from nixfleet_control_plane.store.opened_store import OpenedStore, StoreUnusable
+from nixfleet_control_plane.starting import CannotStart, ending_by_name, using_store
+from nixfleet_control_plane.store.opened_store import OpenedStore
+from nixfleet_control_plane.term import (
+    Ground,
+    Led,
+    TrustInForce,
+    limits_of,
+    retention_of,
+    serving,
+    versions_of,
+)
 from nixfleet_proto.codec import DecodeError, decode_trust_root
-from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_runtime.config.plugins import PluginUnusable
-from nixfleet_runtime.http.signing.nonces import EarlierRequests
-from nixfleet_runtime.kernel.clock import Clock, SystemClock
-from nixfleet_runtime.kernel.visible import visible
-from nixfleet_runtime.kernel.write_failures import Unreachable, WritingEnded
-from nixfleet_runtime.process import garbage
-from nixfleet_runtime.process.service_manager import Watchdog, notify
+from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, WriteFailed
+from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.process.trust_file import TrustFile
-from nixfleet_runtime.storage.instance_lock import DatabaseInUse
-from nixfleet_runtime.storage.opening import UnusableDatabase, opening_database
 from nixfleet_runtime.storage.regular_file import read_regular_file
-from nixfleet_runtime.transport import TransportUnusable
-from nixfleet_state_machine.host.errors import TransitionError
-from nixfleet_state_machine.host.state import HostState
-from nixfleet_state_machine.planner.action import Gate
-from nixfleet_state_machine.planner.holds.hold import HoldKind
-from nixfleet_state_machine.planner.pace.status import Shortage
-from nixfleet_state_machine.rollout.event import Stage
-from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 _BACKLOG: Final = 2048
-_DAMAGED: Final = (
-    "restore a backup, or move it away: without it, the hosts tell what their journals have"
-)
-S = TypeVar("S", HoldKind, HostState, RolloutState, Gate, Stage, Standing, Shortage)
+_RECORD_SECONDS_MAX: Final = 5.0
+"""For how long a leader that is to hand over writes host records first, and serves meanwhile."""
 _log = logging.getLogger(__name__)
-
-
-class CannotStart(NixfleetError):
-    """Something that the configuration names cannot be used. Attributes: `what`, `problem`."""
-
-    def __init__(self, what: str, problem: str) -> None:
-        super().__init__(what, problem)
-        self.what = what
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.problem}"
 
 
 def run_control_plane(
@@ -100,216 +65,117 @@ def run_control_plane(
     lost and retried in real time. on_listening: called with the URL once the server accepts connections. Raises:
     CannotStart, before that; WritingEnded, when the store can be written no more.
     """
-    with _ending_by_name():
+    with ending_by_name():
         anyio.run(partial(_run, config, clock, on_listening), backend_options={"use_uvloop": True})
 
 
 @frozen
-class _Parts:
-    """The parts that were opened successfully before anything was started."""
+class _Listening:
+    """Where requests come in. url: of the socket."""
 
-    config: ControlPlaneConfig
-    clock: Clock
-    trust: TrustRoot
-    opened: OpenedStore
-    listener: socket.socket
+    socket: socket.socket
+    url: str
+    on_listening: Callable[[str], None]
 
 
 async def _run(
     config: ControlPlaneConfig, clock: Clock, on_listening: Callable[[str], None]
 ) -> None:
     async with AsyncExitStack() as held:
-        trust = _trust_in(config.trust.file)
-        with _using_store(config.store):
-            opened = await held.enter_async_context(config.store.opened())
+        trust = TrustInForce(_trust_in(config.trust.file))
+        opened: OpenedStore | OpenedShare
+        with using_store(config.store):
+            if config.store.is_shared:
+                opened = await held.enter_async_context(config.store.sharing())
+            else:
+                opened = await held.enter_async_context(config.store.opened())
         listener = _listen(config.listen, held)
+        listening = _Listening(listener, _url(config.listen, listener), on_listening)
         _make_room(config.limits.connections_max)
-        await _serve(_Parts(config, clock, trust, opened, listener), on_listening)
-
-
-async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
-    config, clock, metrics = parts.config, parts.clock, Metrics()
-    watchdog = Watchdog()
-    garbage.collect_rarely()
-
-    def on_batch(length: int) -> None:
-        metrics.observe_batch(length)
-        watchdog.beat(length)
-
-    async with AsyncExitStack() as open_service:
-        with _using_store(config.store):
-            earlier = await earlier_commands(parts.opened.queries, SystemClock().now())
-            service = await open_service.enter_async_context(
-                running(
-                    parts.opened.store,
-                    clock,
-                    trust=parts.trust,
-                    tick_seconds=config.ticks.plan_seconds,
-                    queue_length_max=config.limits.queue_length_max,
-                    write_seconds_max=config.store.write_seconds_max,
-                    record_metric=metrics.record,
-                    on_batch=on_batch,
-                    freshness_limit_minutes=config.trust.freshness_window_minutes,
-                )
-            )
-        watchdog.status = partial(_status_line, service)
-        register_gauges(metrics, service, has_database_version=config.store.path is not None)
-        register_overview_gauges(metrics, service)
-        retention = _retention(parts)
-        if retention is not None:
-            register_retention_gauges(metrics, retention, service)
-        forecaster = await open_service.enter_async_context(
-            forecasting(config.forecast, config.store, lambda: service.feed.head, service.now)
-        )
-        app = _app(parts, service, metrics, earlier, retention, forecaster)
-        server = _server(parts, app, metrics)
-        scanner = ReleaseScanner(parts.trust, config.trust.freshness_window_minutes)
-        watcher = ReleaseWatcher(service, config.releases.directory, scanner, clock)
-        trust_file = TrustFile(
-            config.trust.file, parts.trust, partial(_use_trust, service, watcher)
-        )
-        garbage.freeze()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_stop_on_signal, service, server)
-            tasks.start_soon(watcher.run, config.releases.poll_seconds)
-            tasks.start_soon(trust_file.follow)
-            if retention is not None:
-                tasks.start_soon(retention.run)
-            judges = {
-                name: judge_of(judge) if isinstance(judge, JudgeConfig) else judge
-                for name, judge in config.judges.items()
-            }
-            tasks.start_soon(JudgeWorker(service, judges, clock).run)
-            async with AsyncExitStack() as transports:
-                for transport in config.transports.values():
-                    with _using_plugin("the transport"):
-                        await transports.enter_async_context(transport.serving(service, app))
-                tasks.start_soon(_announce, server, _url(parts), on_listening)
-                await server.serve(sockets=[parts.listener])
-            tasks.cancel_scope.cancel()
+        ground = Ground(config, clock, trust, opened.queries, opened.keeper)
+        if isinstance(opened, OpenedStore):
+            await _run_alone(ground, opened, listening)
+        else:
+            await _run_among_others(ground, opened, listening)
     _log.info("stopped")
 
 
-def _use_trust(service: ControlPlaneService, watcher: ReleaseWatcher, trust: TrustRoot) -> None:
-    service.use_trust(trust)
-    watcher.use_trust(trust)
+async def _run_alone(ground: Ground, opened: OpenedStore, listening: _Listening) -> None:
+    """Serve until a signal."""
+    async with serving(ground, opened.store) as served:
+        server = _server(ground, served.app, served.metrics.count_refusal)
+
+        def stop() -> None:
+            server.should_exit = True
+            served.service.begin_closing()
+
+        async with _attended(ground, server, listening, stop):
+            await server.serve(sockets=[listening.socket])
 
 
-def _retention(parts: _Parts) -> RetentionWorker | None:
-    config, keeper = parts.config.retention, parts.opened.keeper
-    if config is None:
-        return None
-    if keeper is None:
-        kind = parts.config.store.where
-        raise CannotStart("retention", f"expected a store that drops old rows, found {kind}")
-    return RetentionWorker(config, keeper, parts.clock)
+async def _run_among_others(ground: Ground, opened: OpenedShare, listening: _Listening) -> None:
+    """Serve while this process leads, and follow while another one does, until a signal."""
+    retention_of(ground)
+    front = Front(versions_of(ground.config.store))
+
+    @asynccontextmanager
+    async def lead(term: Term) -> AsyncIterator[None]:
+        led = Led(term.state, term.is_current, front.refusal, front.register)
+        async with serving(ground, term.store, led) as served:
+            with front.serving(served.app, term.is_current, served.metrics.count_refusal):
+                yield
+                with anyio.move_on_after(_RECORD_SECONDS_MAX):
+                    try:
+                        await served.service.write_records()
+                    except (WriteFailed, EngineFault, MutatorClosed) as error:
+                        _log.warning("some host records were not written to the cache: %s", error)
+
+    def on_look() -> None:
+        if not isinstance(participant.leadership, Leading):
+            ground.watchdog.status = front.standing
+            ground.watchdog.beat(0)
+
+    url = ground.config.listen.url or listening.url
+    participant = front.participant = Participant(opened.shared, url, lead, on_look=on_look)
+    server = _server(ground, front, front.count_refusal)
+
+    async def take_part() -> None:
+        with using_store(ground.config.store):
+            await participant.run()
+        server.should_exit = True
+
+    async with _attended(ground, server, listening, participant.ask_stop) as tasks:
+        tasks.start_soon(take_part)
+        await server.serve(sockets=[listening.socket])
 
 
-def _app(
-    parts: _Parts,
-    service: ControlPlaneService,
-    metrics: Metrics,
-    earlier: EarlierRequests,
-    retention: RetentionWorker | None,
-    forecaster: Forecaster,
-) -> ASGIApp:
-    config = parts.config
-    return make_app(
-        service,
-        service.ring,
-        parts.opened.queries,
-        SystemClock(),
-        not_ready_because=partial(_not_ready_because, service),
-        readiness_detail=partial(_readiness_detail, service),
-        limits=_limits(config.limits),
-        metrics=metrics,
-        earlier_commands=earlier,
-        forecaster=forecaster,
-        versions=(f"nixfleet {nixfleet.__version__}", _version_of(config.store)),
-        health_detail=tuple
-        if retention is None
-        else lambda: tuple(retention.lines(service.totals().head_seq)),
-    )
+@asynccontextmanager
+async def _attended(
+    ground: Ground, server: "_Server", listening: _Listening, stop: Callable[[], None]
+) -> AsyncIterator[anyio.abc.TaskGroup]:
+    """Do what a server needs beside it: the signals, the trust file, and word that it listens."""
+    trust = ground.trust
+    trust_file = TrustFile(ground.config.trust.file, trust.root, trust.take)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_stop_on_signal, server, stop)
+        tasks.start_soon(trust_file.follow)
+        tasks.start_soon(_announce, server, listening)
+        yield tasks
+        tasks.cancel_scope.cancel()
 
 
-def _server(parts: _Parts, app: ASGIApp, metrics: Metrics) -> "_Server":
-    config = parts.config
-    named = config.listen.tls
-    tls = None if named is None else TlsFiles(named.certificate_file, named.key_file)
-    behind_proxy = config.listen.behind_proxy
+def _server(ground: Ground, app: ASGIApp, on_refused: Callable[[str], None]) -> "_Server":
+    listen = ground.config.listen
+    tls = None if listen.tls is None else TlsFiles(listen.tls.certificate_file, listen.tls.key_file)
     return _Server(
         server_config(
             app,
-            _limits(config.limits),
+            limits_of(ground.config.limits),
             tls=tls,
-            behind_proxy=behind_proxy,
-            on_refused=metrics.count_refusal,
+            behind_proxy=listen.behind_proxy,
+            on_refused=on_refused,
         )
     )
-
-
-def _version_of(store: StoreConfig) -> str:
-    if store.path is None:
-        of = f" of {store.plugin.distribution}" if store.plugin.distribution else ""
-        return f"store {store.plugin.name}{of}"
-    return f"database version {DATABASE_FORMAT.version}"
-
-
-def _limits(config: LimitsConfig) -> Limits:
-    return Limits(
-        body_bytes_max=config.body_bytes_max,
-        bodies_bytes_max=config.bodies_bytes_max,
-        body_seconds_max=config.body_seconds_max,
-        header_bytes_max=config.header_bytes_max,
-        header_seconds_max=config.header_seconds_max,
-        answer_seconds_max=config.answer_seconds_max,
-        keep_alive_seconds=config.keep_alive_seconds,
-        connections_max=config.connections_max,
-        pollers_per_host_max=config.pollers_per_host_max,
-        pollers_max=config.pollers_max,
-        host_requests_per_second_max=config.host_requests_per_second_max,
-        host_events_per_second_max=config.host_events_per_second_max,
-        viewers_per_operator_max=config.viewers_per_operator_max,
-        viewers_max=config.viewers_max,
-    )
-
-
-def _status_line(service: ControlPlaneService) -> str:
-    totals = service.totals()
-    rollouts = ", ".join(f"{number} {state}" for state, number in totals.rollouts.items() if number)
-    return f"row {totals.head_seq}; {totals.enrolled} hosts; rollouts: {rollouts or 'none'}"
-
-
-def _not_ready_because(service: ControlPlaneService) -> str | None:
-    if service.is_closing:
-        return "shutting down"
-    if service.totals().manifests:
-        return None
-    return "\n".join(("no release has been verified yet", *_readiness_detail(service)))
-
-
-def _readiness_detail(service: ControlPlaneService) -> tuple[str, ...]:
-    """Return what an operator should see beside `ready`: the age of what is in force, and what is refused."""
-    now, standing = service.now(), service.standing()
-    lines = [
-        f"{it.channel}: {it.rollout_id} signed {_minutes(now - it.signed_at)} min ago, "
-        + (
-            f"stale in {_minutes(it.stale_at - now)} min"
-            if it.stale_at > now
-            else f"STALE for {_minutes(now - it.stale_at)} min: hosts refuse it, sign again"
-        )
-        for it in standing.channels
-    ]
-    if standing.problem is not None:
-        # Without the problem, which names paths: strangers read this.
-        lines.append("the release directory cannot be read: `nixfleet operator releases` says why")
-    lines += [f"refused: {it.name}: {it.reason}" for it in standing.refused]
-    lines += [f"left out of the start: {it}" for it in standing.left_out]
-    return tuple(map(visible, lines))
-
-
-def _minutes(time: timedelta) -> int:
-    return time // timedelta(minutes=1)
 
 
 class _Server(uvicorn.Server):
@@ -321,22 +187,24 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _stop_on_signal(service: ControlPlaneService, server: _Server) -> None:
+async def _stop_on_signal(server: _Server, stop: Callable[[], None]) -> None:
+    is_stopping = False
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for received in signals:
-            # A second signal forces the exit.
-            server.force_exit = server.should_exit
-            server.should_exit = True
+            if is_stopping:
+                # A second signal forces the exit.
+                server.should_exit = server.force_exit = True
+            is_stopping = True
             _log.info("%s: answering accepted requests, then stopping", received.name)
             notify("STOPPING=1")
-            service.begin_closing()
+            stop()
 
 
-async def _announce(server: _Server, url: str, on_listening: Callable[[str], None]) -> None:
+async def _announce(server: _Server, listening: _Listening) -> None:
     while not server.started:
         await anyio.lowlevel.checkpoint()
-    _log.info("listening on %s", url)
-    on_listening(url)
+    _log.info("listening on %s", listening.url)
+    listening.on_listening(listening.url)
     notify("READY=1")
 
 
@@ -359,57 +227,6 @@ def _trust_in(path: Path) -> TrustRoot:
         return decode_trust_root(read_regular_file(path))
     except (OSError, DecodeError) as error:
         raise CannotStart("the trust file", str(error)) from error
-
-
-@contextmanager
-def _ending_by_name() -> Iterator[None]:
-    """Raise what ended the service as it is: a task group wraps it."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        ended, others = group.split((WritingEnded, CannotStart))
-        if ended is None or others is not None:
-            raise
-        cause: BaseException = ended
-        while isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-        raise cause from group
-
-
-@contextmanager
-def _using_store(store: StoreConfig) -> Iterator[None]:
-    try:
-        with ExitStack() as sqlite:
-            if store.path is not None:
-                sqlite.enter_context(
-                    opening_database(
-                        store.path, "store.path", "the database of a control plane", _DAMAGED
-                    )
-                )
-            with _using_plugin("the store"):
-                yield
-    except (DatabaseInUse, UnusableDatabase, NotReadable, StoreUnusable, Unreachable) as error:
-        raise CannotStart("the database", str(error)) from error
-    except (DamagedRow, DecodeError, TransitionError) as error:
-        advice = (
-            f'"nixfleet log verify {store.argument}" tells whether the log was altered; {_DAMAGED}'
-        )
-        raise CannotStart("the database", f"{store.where}: {error}; {advice}") from error
-    except NixfleetError:
-        raise
-    except Exception as error:
-        if not store.plugin.distribution:
-            raise  # A fault of our own is no fault of the store.
-        failed = store.plugin.failed("what it has to be loaded", error)
-        raise CannotStart("the store", str(failed)) from error
-
-
-@contextmanager
-def _using_plugin(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (PluginUnusable, TransportUnusable) as error:
-        raise CannotStart(what, str(error)) from error
 
 
 def _listen(config: ListenConfig, held: AsyncExitStack) -> socket.socket:
@@ -435,8 +252,7 @@ def _listen(config: ListenConfig, held: AsyncExitStack) -> socket.socket:
     return listener
 
 
-def _url(parts: _Parts) -> str:
-    listen = parts.config.listen
+def _url(listen: ListenConfig, listener: socket.socket) -> str:
     scheme = "http" if listen.tls is None else "https"
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
-    return f"{scheme}://{host}:{parts.listener.getsockname()[1]}"
+    return f"{scheme}://{host}:{listener.getsockname()[1]}"

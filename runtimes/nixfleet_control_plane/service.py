@@ -26,7 +26,7 @@ from attrs import evolve
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.fact_intake import STOPPED_BY
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck, GuardedRollout
-from nixfleet_control_plane.engine.state import LoadedManifest
+from nixfleet_control_plane.engine.state import LoadedManifest, State
 from nixfleet_control_plane.engine.warrants import HostRecall, RelayedWarrant
 from nixfleet_control_plane.feed import Feed
 from nixfleet_control_plane.history.loading import loaded_state
@@ -158,6 +158,7 @@ class ControlPlaneService:
         on_batch: Callable[[int], None] = lambda _: None,
         freshness_limit_minutes: int | None = None,
         write_seconds_max: float = WRITE_SECONDS_MAX,
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         self._engine = engine
         self._clock = clock
@@ -179,6 +180,7 @@ class ControlPlaneService:
             queue_length_max=queue_length_max,
             on_batch=on_batch,
             write_seconds_max=write_seconds_max,
+            is_current=is_current,
         )
 
     def ring(self) -> KeyRing:
@@ -633,14 +635,22 @@ class ControlPlaneService:
         self._wakers.wake_all()
         self.feed.close()
 
-    async def close(self) -> None:
+    async def write_records(self) -> None:
+        """Write the host records that are unsaved now, while requests are served: a start has less to read then.
+
+        Raises: WriteFailed, EngineFault, MutatorClosed.
+        """
+        await self._flush_all()
+
+    async def close(self, *, writes_records: bool = True) -> None:
         """As `begin_closing`; then write the remaining host records, and stop.
 
-        Records that cannot be written are not lost: the log has them.
+        Records that cannot be written, or are not to be, are not lost: the log has them.
         """
         self.begin_closing()
         try:
-            await self._flush_all()
+            if writes_records:
+                await self._flush_all()
         except (WriteFailed, EngineFault, MutatorClosed) as error:
             _log.warning("some host records were not written to the cache: %s", error)
         finally:
@@ -699,14 +709,19 @@ async def running(
     on_batch: Callable[[int], None] = lambda _: None,
     freshness_limit_minutes: int | None = None,
     write_seconds_max: float = WRITE_SECONDS_MAX,
+    state: State | None = None,
+    is_current: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[ControlPlaneService]:
     """Run a control plane on `store` while the context is open; close it in order at the end.
 
     trust: the operators, and the keys that sign enrollment tokens; `None`: no operator, and no host can enroll.
     tick_seconds: in the time of `clock`. freshness_limit_minutes: the limit on the windows that releases declare, only
-    shown here. write_seconds_max: how long a commit may take in real time. Raises: what `Store.load` raises.
+    shown here. write_seconds_max: how long a commit may take in real time.
+    state: what `store` has, of who followed its log; its host records are not written at the end, for others follow
+    too. is_current: whether no other process can have written since. Raises: what `Store.load` raises.
     """
-    state = await loaded_state(store)
+    is_followed = state is not None
+    state = state or await loaded_state(store)
     operators = FrozenMap[str, Operator]() if trust is None else KeyRing.of(trust).operators
     service = ControlPlaneService(
         store,
@@ -718,6 +733,7 @@ async def running(
         on_batch,
         freshness_limit_minutes,
         write_seconds_max,
+        is_current,
     )
     service.notices.left_out = state.left_out
     for each in state.left_out:
@@ -732,7 +748,7 @@ async def running(
                 ticking.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await service.close()
+                await service.close(writes_records=not is_followed)
 
 
 async def _shielded(run: Callable[[], Awaitable[None]]) -> None:

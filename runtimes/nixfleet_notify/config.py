@@ -16,6 +16,7 @@ from nixfleet_notify.config_hooks import Hooks, read_hooks
 from nixfleet_notify.config_secrets import read_secret
 from nixfleet_notify.ways.egress import EgressRules
 from nixfleet_notify.ways.secret import Secret
+from nixfleet_runtime.config.base_url import base_urls, is_base_url
 from nixfleet_runtime.config.check import Side
 from nixfleet_runtime.config.options import Section, load
 from nixfleet_runtime.config.path_checks import (
@@ -23,18 +24,22 @@ from nixfleet_runtime.config.path_checks import (
     file_to_write,
     readable_file,
 )
-from nixfleet_runtime.config.sections import LogConfig, read_log, read_plain_http
+from nixfleet_runtime.config.sections import LogConfig, is_loopback, read_log, read_plain_http
 from nixfleet_runtime.documents.problems import quoted
 
 SILENT_AFTER_SECONDS: Final = 300.0
 POLL_SECONDS: Final = 60.0
 POLL_SECONDS_MAX: Final = 3600.0
 DECIDED_AFTER_SECONDS: Final = 86_400.0
+_EXPECTED_URL: Final = "https://HOST:PORT with nothing after it"
 
 
 @frozen
 class SourceConfig:
-    """`[control_plane]`: whose log is read, by which operator. source: what events name as their source."""
+    """`[control_plane]`: whose log is read, by which operator. url: or those of several, separated by commas.
+
+    source: what events name as their source.
+    """
 
     url: str
     operator: str
@@ -116,15 +121,19 @@ def read_notify_config(root: Section) -> NotifyConfig:
 
 
 def _source(section: Section) -> SourceConfig:
-    url = section.text("url")
-    host = _host_of(section, url) if url else None
-    is_plain = url.startswith("http://")
-    read_plain_http(section, "url", host if is_plain else None, "https://")
+    text = section.text("url")
+    urls = base_urls(text)
+    if text and not urls:
+        section.refuse("url", "not a URL", _EXPECTED_URL, quoted(text))
+    hosts = [(url, _host_of(section, url)) for url in urls]
+    plain = [host for url, host in hosts if url.startswith("http://") and host]
+    beyond = [host for host in plain if not is_loopback(host)]
+    read_plain_http(section, "url", next(iter((*beyond, *plain)), None), "https://")
     return SourceConfig(
-        url=url,
+        url=",".join(urls),
         operator=section.text("operator"),
         key=_key(section),
-        source=section.text("source", url or "unknown"),
+        source=section.text("source", (text if len(urls) == 1 else urls[0]) if urls else "unknown"),
         ca_certificate_file=section.optional_path("ca_certificate_file", readable_file),
         silent_after_seconds=section.seconds("silent_after_seconds", SILENT_AFTER_SECONDS),
     )
@@ -146,23 +155,10 @@ def _key(section: Section) -> Secret:
 
 
 def _host_of(section: Section, url: str) -> str | None:
-    expected = "https://HOST:PORT with nothing after it"
-    try:
-        parts = urlsplit(url)
-        is_fit = parts.port is None or parts.port > 0
-    except ValueError:
-        is_fit, parts = False, urlsplit("")
-    if (
-        not is_fit
-        or parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or parts.path not in ("", "/")
-        or parts.query
-        or parts.username is not None
-    ):
-        section.refuse("url", "not a URL", expected, quoted(url))
+    if not is_base_url(url):
+        section.refuse("url", "not a URL", _EXPECTED_URL, quoted(url))
         return None
-    return parts.hostname
+    return urlsplit(url).hostname
 
 
 NOTIFY: Final = Side("notifier", frozenset(fields_dict(NotifyConfig)), read_notify_config)

@@ -26,6 +26,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 VERSION_MIN: Final = 14
 CONNECT_SECONDS_MAX: Final = 10.0
+APPLICATION_NAME: Final = "nixfleet"
 CONNECTION_ERRORS: Final = (
     OSError,
     TimeoutError,
@@ -47,8 +48,12 @@ async def connected(target: Target, file: Path | None = None) -> AsyncGenerator[
         connection.terminate()
 
 
-async def connect(target: Target, file: Path | None = None) -> Connection:
-    """Return a new connection, whose commits are durable. file: of the URL, if not the store's own.
+async def connect(
+    target: Target, file: Path | None = None, *, name: str = APPLICATION_NAME
+) -> Connection:
+    """Return a new connection, whose commits are durable.
+
+    file: of the URL, if not the store's own. name: what `pg_stat_activity` calls the session.
 
     Raises: NeedsAsyncio, ConnectionTextUnusable, ServerUnreachable, LoginRefused, DatabaseMissing, ServerTooOld,
     ServerNotDurable.
@@ -91,14 +96,14 @@ async def connect(target: Target, file: Path | None = None) -> Connection:
         remedy = f"start the server, or correct host and port in {file}"
         raise ServerUnreachable(str(file), "a server that answers", found, remedy) from error
     try:
-        await _prepare(target, connection)
+        await _prepare(target, connection, name)
     except BaseException:
         connection.terminate()
         raise
     return connection
 
 
-async def _prepare(target: Target, connection: Connection) -> None:
+async def _prepare(target: Target, connection: Connection, name: str) -> None:
     version = connection.get_server_version()
     if version.major < VERSION_MIN:
         found = f"{version.major}.{version.minor}"
@@ -120,8 +125,10 @@ async def _prepare(target: Target, connection: Connection) -> None:
     await connection.execute(
         "SELECT set_config('search_path', quote_ident($1), false),"
         " set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
-        " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)",
+        " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false),"
+        " set_config('application_name', $2, false)",
         target.schema,
+        name,
     )
 
 

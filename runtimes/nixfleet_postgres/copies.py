@@ -34,9 +34,9 @@ _PUT_ROW: Final = f"INSERT INTO event_log ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?
 
 _THROUGH: Final = "(SELECT coalesce(max(event_log_seq), 0) FROM host_records_through)"
 _NEEDED_BY_A_START: Final = (
-    f"seq > {_THROUGH} AND seq >= {LOG_BEGINS_AT}",
+    "seq > {through} AND seq >= " + LOG_BEGINS_AT,
     # Those that views refer to, and the last one. By an index: with both conditions in one, the whole log is searched.
-    f"seq <= {_THROUGH} AND seq IN (SELECT event_log_seq FROM artefacts UNION SELECT event_log_seq FROM refused_events"
+    "seq <= {through} AND seq IN (SELECT event_log_seq FROM artefacts UNION SELECT event_log_seq FROM refused_events"
     " UNION SELECT last_transition_event_log_seq FROM rollouts UNION SELECT max(seq) FROM event_log)",
 )
 """The rows of the log that a start reads: the tail after the cached records, and those that views refer to."""
@@ -69,16 +69,22 @@ async def copy_views(connection: Connection, to: sqlite3.Connection) -> None:
     to.execute("COMMIT")
 
 
-async def copy_for_a_start(connection: Connection, to: sqlite3.Connection) -> None:
+async def copy_for_a_start(
+    connection: Connection, to: sqlite3.Connection, *, from_log: bool = False
+) -> None:
     """Copy all views, the cache, and the rows of the log that a start reads, into the empty tables of `to`.
 
     Of the contents those that these rows refer to, for a start has its copy in memory, and releases of years have many.
-    Call it within `one_moment`.
+    from_log: as if no host record were cached. Call it within `one_moment`.
     """
     await copy_views(connection, to)
     to.execute("BEGIN")
+    if from_log:
+        for table in _CACHE:
+            to.execute(f"DELETE FROM {table}")
     for which_rows in _NEEDED_BY_A_START:
-        query = f"SELECT {_COLUMNS} FROM event_log WHERE {which_rows} ORDER BY seq"
+        needed = which_rows.format(through="0" if from_log else _THROUGH)
+        query = f"SELECT {_COLUMNS} FROM event_log WHERE {needed} ORDER BY seq"
         await _copy(connection, to, query, _PUT_ROW)
     wanted = await anyio.to_thread.run_sync(_referred, to)
     for begin in range(0, len(wanted), _CONTENTS_AT_ONCE):

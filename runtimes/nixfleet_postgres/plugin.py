@@ -12,6 +12,12 @@ from typing import Final
 from attrs import frozen
 
 from nixfleet_control_plane.history.rebuild import ChainReport
+from nixfleet_control_plane.leadership.lease import (
+    LEASE_SECONDS,
+    LEASE_SECONDS_LEAST,
+    LEASE_SECONDS_MOST,
+)
+from nixfleet_control_plane.leadership.shared_store import OpenedShare
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.store.opened_store import OpenedStore
 from nixfleet_postgres.errors import ConnectionTextUnusable
@@ -28,6 +34,7 @@ class PostgresOpener:
     """Opens the store of `target` for this process alone, or its read port beside the process that has it."""
 
     target: Target
+    lease_seconds: float = LEASE_SECONDS
 
     @asynccontextmanager
     async def __call__(self) -> AsyncGenerator[OpenedStore]:
@@ -41,6 +48,16 @@ class PostgresOpener:
                 yield OpenedStore(store, queries)
         finally:
             await store.close()
+
+    @asynccontextmanager
+    async def sharing(self) -> AsyncGenerator[OpenedShare]:
+        """As `Shares.sharing`. Raises: PostgresUnusable."""
+        from nixfleet_postgres.reading import PostgresQueries
+        from nixfleet_postgres.sharing import open_share
+
+        async with open_share(self.target, self.lease_seconds) as shared:
+            with closing(PostgresQueries(self.target)) as queries:
+                yield OpenedShare(shared, queries)
 
     def reading(self) -> AbstractAsyncContextManager[Queries]:
         """Answer as of one moment. Takes nothing over. Raises: NotReadable."""
@@ -83,4 +100,7 @@ def store(section: Section) -> PostgresOpener:
     fleet = section.text("fleet", "nixfleet")
     if "\0" in fleet:
         section.refuse("fleet", "cannot be used", "a text without a NUL", "one")
-    return PostgresOpener(Target(dsn_file, schema, fleet, owner_dsn_file))
+    lease_seconds = section.seconds(
+        "lease_seconds", LEASE_SECONDS, at_least=LEASE_SECONDS_LEAST, at_most=LEASE_SECONDS_MOST
+    )
+    return PostgresOpener(Target(dsn_file, schema, fleet, owner_dsn_file), lease_seconds)

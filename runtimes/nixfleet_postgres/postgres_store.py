@@ -8,8 +8,9 @@ Source: docs/how-to/running-on-postgresql.md; docs/spec/runtimes.md, Store.
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import anyio.to_thread
@@ -29,7 +30,7 @@ from nixfleet_postgres.target import Target
 from nixfleet_runtime.kernel.write_failures import OutcomeUnknown, OwnershipLost, Unreachable
 
 LEASE: Final = timedelta(seconds=3)
-"""How long an append says that its process is there. No process waits for its end yet."""
+"""How long an append says that its process is there, if no other time is given."""
 ATTEMPTS: Final = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds before each attempt to connect again, while the outcome of a commit is not known."""
 FENCED: Final = "NF001"
@@ -39,7 +40,7 @@ _APPEND: Final = "SELECT append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$
 
 
 @frozen
-class _Owned:
+class Owned:
     """The shard, as this process has it."""
 
     epoch: int
@@ -71,15 +72,30 @@ async def open_store(target: Target) -> "PostgresStore":
         connection.terminate()
         raise
     return PostgresStore(
-        target, connection, holder, _Owned(row["epoch"], Head(row["head_seq"], row["head_hash"]))
+        target, connection, holder, Owned(row["epoch"], Head(row["head_seq"], row["head_hash"]))
     )
 
 
 class PostgresStore:
-    """A `Store` under asyncio. Made by `open_store`. One task uses it at a time."""
+    """A `Store` under asyncio. Made by `open_store`, or by a take of the lease. One task uses it at a time.
 
-    def __init__(self, target: Target, connection: Connection, holder: str, owned: _Owned) -> None:
+    lease: how long each commit lets the lease run. reconnect: opens the connections after the first; `None`: as
+    `connect`.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        connection: Connection,
+        holder: str,
+        owned: Owned,
+        *,
+        lease: timedelta = LEASE,
+        reconnect: Callable[[], Awaitable[Connection]] | None = None,
+    ) -> None:
         self._target = target
+        self._lease = lease
+        self._reconnect = reconnect or partial(connect, target)
         self._connection = connection
         self._holder = holder
         self._owned = owned
@@ -113,7 +129,7 @@ class PostgresStore:
         except CONNECTION_ERRORS as error:
             if not await self._is_durable(commit, error):
                 raise Unreachable(self._target.where, str(error) or type(error).__name__) from error
-        self._owned = _Owned(self._owned.epoch, commit.after)
+        self._owned = Owned(self._owned.epoch, commit.after)
 
     async def _send(self, commit: Appended) -> None:
         """Raises: AnotherOwner; what the connection raises."""
@@ -121,7 +137,7 @@ class PostgresStore:
             if commit.after.seq // ROOM_MADE_EACH != commit.before.seq // ROOM_MADE_EACH:
                 await self._connection.execute("SELECT make_partitions($1)", commit.after.seq)
             await self._connection.execute(
-                _APPEND, SHARD, self._owned.epoch, LEASE, *commit.arguments
+                _APPEND, SHARD, self._owned.epoch, self._lease, *commit.arguments
             )
         except asyncpg.PostgresError as error:
             if error.sqlstate != FENCED:
@@ -180,13 +196,13 @@ class PostgresStore:
         for attempt, pause in enumerate(ATTEMPTS, start=1):
             await asyncio.sleep(pause)
             try:
-                self._connection = await connect(self._target)
+                self._connection = await self._reconnect()
                 row = await self._connection.fetchrow(
                     "UPDATE shards SET epoch = epoch + 1, lease_until = clock_timestamp() + $3"
                     " WHERE shard = $1 AND holder = $2 RETURNING epoch, head_seq, head_hash",
                     SHARD,
                     self._holder,
-                    LEASE,
+                    self._lease,
                 )
                 break
             except (*CONNECTION_ERRORS, PostgresUnusable):
@@ -198,7 +214,7 @@ class PostgresStore:
         if row is None:
             raise await self._lost()
         head = Head(row["head_seq"], row["head_hash"])
-        self._owned = _Owned(row["epoch"], self._owned.head)
+        self._owned = Owned(row["epoch"], self._owned.head)
         return head
 
     async def close(self) -> None:

@@ -19,7 +19,7 @@ from nixfleet_control_plane.config import (
 from nixfleet_control_plane.config_store import sqlite_config
 from nixfleet_control_plane.history.retention.worker import RetentionConfig
 from nixfleet_control_plane.http.server.limits import Limits
-from nixfleet_control_plane.main import _limits
+from nixfleet_control_plane.term import limits_of
 from nixfleet_runtime.config.options import ConfigError
 from nixfleet_runtime.config.sections import LogConfig, TrustConfig
 from nixfleet_runtime.kernel.mutator import SingleMutator
@@ -294,6 +294,6 @@ def test_the_queue_is_as_long_as_the_mutator_has_it_by_default() -> None:
 def test_the_server_has_each_limit_of_the_configuration() -> None:
     """Under the same name; that of the queue is for the mutator."""
     given = {name: number for number, name in enumerate(asdict(LimitsConfig()), start=1)}
-    limits = asdict(_limits(LimitsConfig(**given)))
+    limits = asdict(limits_of(LimitsConfig(**given)))
     del given["queue_length_max"]
     assert limits == given

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_control_plane.main import _readiness_detail
 from nixfleet_control_plane.notices import (
     ENROLLMENTS_MAX,
     Notices,
@@ -13,6 +12,7 @@ from nixfleet_control_plane.notices import (
 from nixfleet_control_plane.releases.scan import ReleaseScanner
 from nixfleet_control_plane.releases.watcher import ReleaseWatcher
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.term import _readiness_detail
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release.publish.save import save_release

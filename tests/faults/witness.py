@@ -5,6 +5,7 @@ compares it with that and with the hosts' journals.
 """
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -97,35 +98,27 @@ class WitnessedTransport:
         return await self._transport.fetch_manifest(rollout_id)
 
 
-class Audit:
-    """Follows a control plane's log. Each method raises AssertionError at what must not be."""
+class JournalsAudit(ABC):
+    """Compares a log with what was acknowledged, and with the journals of a site's hosts.
+
+    Each method raises AssertionError at what must not be. Subclasses read the log, and `note` each fact in it.
+    """
 
     def __init__(self, site: Site) -> None:
         self.facts: dict[Place, AgentEvent] = {}
         self._site = site
-        self._connection = open_for_reading(site.database)
-        self._follower = Follower(self._connection)
         self._journals = {host.hostname: _Journal(host) for host in site.hosts}
 
-    def close(self) -> None:
-        """Let go of the database."""
-        self._connection.close()
-
     @property
+    @abstractmethod
     def state(self) -> State:
         """What the log comes to, as far as it was read."""
-        return self._follower.state
 
-    def read_on(self) -> None:
-        """Read what was committed since; every row that was read before is still there."""
-        head: tuple[int] = self._connection.execute("SELECT max(seq) FROM event_log").fetchone()
-        assert (head[0] or 0) >= self.state.head_seq, "rows that were committed are gone"
-        for applied in self._follower.catch_up():
-            entry = applied.logged.entry
-            if isinstance(entry, FactReported):
-                place = entry.host, entry.rollout_id, entry.fact.seq
-                assert place not in self.facts, f"row {applied.logged.seq} reports {place} again"
-                self.facts[place] = entry.fact
+    def note(self, seq: int, entry: FactReported) -> None:
+        """Take a fact in row `seq` of the log; each is there once."""
+        place = entry.host, entry.rollout_id, entry.fact.seq
+        assert place not in self.facts, f"row {seq} reports {place} again"
+        self.facts[place] = entry.fact
 
     def require(self, witness: Witness) -> None:
         """Everything that was acknowledged is in the log, as it was sent."""
@@ -141,6 +134,32 @@ class Audit:
             for mirror in self.state.view.hosts_of(rollout_id):
                 lived = self._journals[mirror.hostname]
                 assert lived.record_like(mirror) == mirror, f"{mirror} is not what its host lived"
+
+
+class Audit(JournalsAudit):
+    """Follows a control plane's log in SQLite."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._connection = open_for_reading(site.database)
+        self._follower = Follower(self._connection)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._connection.close()
+
+    @property
+    def state(self) -> State:
+        """What the log comes to, as far as it was read."""
+        return self._follower.state
+
+    def read_on(self) -> None:
+        """Read what was committed since; every row that was read before is still there."""
+        head: tuple[int] = self._connection.execute("SELECT max(seq) FROM event_log").fetchone()
+        assert (head[0] or 0) >= self.state.head_seq, "rows that were committed are gone"
+        for applied in self._follower.catch_up():
+            if isinstance(applied.logged.entry, FactReported):
+                self.note(applied.logged.seq, applied.logged.entry)
 
     def require_acknowledged(self) -> None:
         """What a journal has as acknowledged is in the log. Journals first: hosts that live go on meanwhile."""

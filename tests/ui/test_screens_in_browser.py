@@ -9,7 +9,7 @@ from playwright.async_api import Browser
 
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.steering.guards import Approvals, WaveGuards
-from nixfleet_runtime.http.client import NoAnswer, SignedClient, signed_client
+from nixfleet_runtime.http.client import HttpSender, NoAnswer, signed_client
 from nixfleet_runtime.http.signing.key_id import operator_key_id
 from nixfleet_runtime.kernel.visible import visible
 from tests.engines.releases import Layout
@@ -144,7 +144,7 @@ async def test_releases_and_what_comes_next_are_shown(
 class _Switched:
     """A control plane that can be cut off, and slowed down."""
 
-    def __init__(self, client: SignedClient) -> None:
+    def __init__(self, client: HttpSender) -> None:
         self._client = client
         self.is_away = False
 

@@ -158,7 +158,7 @@ async def connected(
     *,
     tls: SSLContext | bool = True,
 ) -> AsyncIterator[HttpTransport]:
-    """Yield a transport to the control plane at `base_url`; close its connections at the end.
+    """Yield a transport to the control plane at `base_url`, or to whichever of several there leads.
 
     tls: the context for the server's certificate; `True` for the system's certificate authorities.
     """

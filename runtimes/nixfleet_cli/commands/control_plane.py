@@ -52,7 +52,8 @@ def run(config_file: Path, url_file: Path | None, clock: Clock) -> None:
     # Imported here: it needs the libraries of the extra `http`, and --help does not.
     from nixfleet_cli.shared.logging_setup import log_to_stderr
     from nixfleet_control_plane.config import load_control_plane_config
-    from nixfleet_control_plane.main import CannotStart, run_control_plane
+    from nixfleet_control_plane.main import run_control_plane
+    from nixfleet_control_plane.starting import CannotStart
     from nixfleet_runtime.config.options import ConfigError
     from nixfleet_runtime.kernel.write_failures import WritingEnded
 

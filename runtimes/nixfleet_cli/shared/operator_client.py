@@ -17,8 +17,9 @@ from nixfleet_cli.shared.output import note
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.signing import SigningKey
+from nixfleet_runtime.config.base_url import base_urls, is_base_url
 from nixfleet_runtime.config.sections import is_loopback
-from nixfleet_runtime.http.client import NoAnswer, SignedClient, signed_client, tls_context
+from nixfleet_runtime.http.client import HttpSender, NoAnswer, signed_client, tls_context
 from nixfleet_runtime.http.headers import RETRY_AFTER
 from nixfleet_runtime.http.listings import PAGE_LENGTH_MAX
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem, decode_problem
@@ -57,7 +58,7 @@ T = TypeVar("T")
 
 @frozen
 class Address:
-    """The control plane's address and the operator's identity."""
+    """The control plane's address and the operator's identity. url: or those of several, separated by commas."""
 
     url: str
     name: str
@@ -126,7 +127,8 @@ class OperatorClient:
                 answer = await self._client.send(method, path, body)
             except NoAnswer as error:
                 url = self._address.url
-                where = "" if url in error.problem else f"no answer from {url}: "
+                is_named = any(each in error.problem for each in base_urls(url))
+                where = "" if is_named else f"no answer from {url}: "
                 raise Unusable(f"{where}{error.problem}") from error
             if answer.is_success:
                 return answer
@@ -170,7 +172,7 @@ async def operating(address: Address, clock: Clock) -> AsyncIterator[OperatorCli
 
 
 @asynccontextmanager
-async def signing(address: Address, key: SigningKey, clock: Clock) -> AsyncIterator[SignedClient]:
+async def signing(address: Address, key: SigningKey, clock: Clock) -> AsyncIterator[HttpSender]:
     """Yield what sends requests to the control plane at `address`, signed by the operator's key. Raises: Unusable."""
     _require_secrecy(address)
     key_id, tls = operator_key_id(address.name), _tls(address)
@@ -181,14 +183,18 @@ async def signing(address: Address, key: SigningKey, clock: Clock) -> AsyncItera
 
 
 def _require_secrecy(address: Address) -> None:
-    parts = urlsplit(address.url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
-        raise Unusable(f"expected https://HOST:PORT with nothing after it, found {address.url!r}")
-    is_open = parts.scheme == "http" and not is_loopback(parts.hostname)
-    if is_open and not address.is_plain_http_permitted:
-        raise Unusable(
-            f"{address.url} is plain HTTP to another machine: expected https://, or --plain-http"
-        )
+    urls = base_urls(address.url)
+    if not urls:
+        raise Unusable("expected https://HOST:PORT, found no address")
+    for url in urls:
+        if not is_base_url(url):
+            raise Unusable(f"expected https://HOST:PORT with nothing after it, found {url!r}")
+        parts = urlsplit(url)
+        is_open = parts.scheme == "http" and not is_loopback(parts.hostname or "")
+        if is_open and not address.is_plain_http_permitted:
+            raise Unusable(
+                f"{url} is plain HTTP to another machine: expected https://, or --plain-http"
+            )
 
 
 def _tls(address: Address) -> SSLContext | bool:

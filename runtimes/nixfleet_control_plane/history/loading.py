@@ -82,29 +82,29 @@ async def loaded_state(store: Store) -> State:
 
     Raises: DamagedRow, DecodeError, TransitionError.
     """
-    with suppress(_CacheIncomplete):
+    with suppress(CacheIncomplete):
         return await anyio.to_thread.run_sync(state_of, await store.load())
     await store.commit((SetRecordsThrough(0),))
-    return await anyio.to_thread.run_sync(_state_by_log, await store.load())
+    return await anyio.to_thread.run_sync(state_by_log, await store.load())
 
 
 def load_state(store: BlockingStore) -> State:
     """As `loaded_state`."""
-    with suppress(_CacheIncomplete):
+    with suppress(CacheIncomplete):
         return state_of(store.load())
     store.commit((SetRecordsThrough(0),))
-    return _state_by_log(store.load())
+    return state_by_log(store.load())
 
 
-class _CacheIncomplete(Exception):
+class CacheIncomplete(Exception):
     """The cache lacks a record that it claims to have, or claims rows that the log does not have."""
 
 
-def _state_by_log(snapshot: Snapshot) -> State:
+def state_by_log(snapshot: Snapshot) -> State:
     """As `state_of`, of a snapshot without cached records, from which nothing but the log can complete them."""
     try:
         return state_of(snapshot)
-    except _CacheIncomplete as error:
+    except CacheIncomplete as error:
         problem = "expected the record of each host of an open rollout to follow from the log, found one missing"
         raise DamagedRow(snapshot.head_seq, "the last", problem) from error
 
@@ -187,7 +187,7 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
     for misfit in misfits.values():
         raise misfit
     if hosts.keys() != _expected_hosts(open_rollouts):
-        raise _CacheIncomplete
+        raise CacheIncomplete
     return hosts
 
 
@@ -197,7 +197,7 @@ def _in_order(snapshot: Snapshot) -> Iterator[LoggedEntry]:
     Its first rows may have been exported and dropped: nothing live needs those.
     """
     if snapshot.cached_through > snapshot.head_seq:
-        raise _CacheIncomplete
+        raise CacheIncomplete
     last = None
     for logged in snapshot.tail:
         if last is not None and logged.seq != last + 1:
@@ -233,7 +233,7 @@ def _earlier(
         return None
     stored = hosts.get(key)
     if stored is None:
-        raise _CacheIncomplete
+        raise CacheIncomplete
     return stored if stored.event_log_seq < seq else None
 
 

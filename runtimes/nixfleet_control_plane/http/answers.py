@@ -1,7 +1,8 @@
 """Builds responses: RFC 9457 problems, JSON, bytes, and 204. Every route returns one of these."""
 
+import re
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import orjson
 from starlette.responses import Response
@@ -9,7 +10,7 @@ from starlette.responses import Response
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_runtime.http.headers import RETRY_AFTER
+from nixfleet_runtime.http.headers import LEADER, RETRY_AFTER
 from nixfleet_runtime.http.problem import (
     PROBLEM_CONTENT_TYPE,
     TYPE_PREFIX,
@@ -18,6 +19,7 @@ from nixfleet_runtime.http.problem import (
 )
 
 Headers: TypeAlias = Mapping[str, str]
+_FITS_A_HEADER: Final = re.compile(r"https?://[!-~]{1,300}", re.ASCII)
 
 
 class Refusal(NixfleetError):
@@ -83,3 +85,15 @@ def unavailable(title: str, detail: str, retry_after_seconds: int) -> Refusal:
     """Return 503: nothing was done and nothing is lost; the client retries after `retry_after_seconds`."""
     headers = {RETRY_AFTER: str(retry_after_seconds)}
     return refusal("unavailable", title, 503, detail, headers)
+
+
+def standing_by(why: str, leader_url: str) -> Refusal:
+    """Return 503: nothing was done, and another control plane may answer. leader_url: empty if it is not known.
+
+    The URL is another process's word, and is left out if it does not fit into a header.
+    """
+    headers = {RETRY_AFTER: "1"}
+    more: dict[str, JsonValue] = {}
+    if _FITS_A_HEADER.fullmatch(leader_url):
+        headers[LEADER] = more["leader"] = leader_url
+    return refusal("standby", "Another control plane leads", 503, why, headers, **more)

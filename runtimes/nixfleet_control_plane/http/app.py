@@ -49,6 +49,7 @@ from nixfleet_runtime.http.signing.nonces import EarlierRequests, NonceMemory
 from nixfleet_runtime.http.signing.refusal import RequestRefused
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import MutatorClosed, QueueFull, WriteFailed
+from nixfleet_runtime.kernel.write_failures import NotCurrent, OwnershipLost
 
 R = TypeVar("R")
 _log = logging.getLogger(__name__)
@@ -69,6 +70,11 @@ _NO_FORECASTER: Final = NoForecaster("this control plane computes none")
 _Respond: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 
 
+def shutting_down() -> Refusal:
+    """Return the answer of a control plane that ends, and that no other one stands in for."""
+    return unavailable("Shutting down", "the control plane is shutting down", 5)
+
+
 def make_app(
     service: ControlPlaneService,
     ring: Callable[[], KeyRing],
@@ -84,6 +90,7 @@ def make_app(
     versions: tuple[str, ...] = (),
     health_detail: Callable[[], tuple[str, ...]] = tuple,
     forecaster: Forecaster = _NO_FORECASTER,
+    on_closing: Callable[[], Refusal] = shutting_down,
 ) -> Starlette:
     """Return the ASGI application in front of `service`.
 
@@ -91,7 +98,7 @@ def make_app(
     not_ready_because: the reason that `/readyz` returns; `None`: ready. readiness_detail: lines that `/readyz` adds.
     signed_since: requests signed in the minute before are refused; `None`: now. earlier_commands: those that an earlier
     process may have carried out already; `None`: all that were signed earlier than now. versions: lines that `/healthz`
-    adds. forecaster: gives forecasts.
+    adds. forecaster: gives forecasts. on_closing: the answer to what is not handled any more, by this process.
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
     contacts = Contacts(clock.now())
@@ -162,8 +169,8 @@ def make_app(
                 (RequestRefused, _request_refused_response),
                 (HTTPException, _http_exception_response),
                 (QueueFull, _full),
-                (WriteFailed, _not_written),
-                (MutatorClosed, _closing),
+                (WriteFailed, partial(_not_written, on_closing)),
+                (MutatorClosed, partial(_closing, on_closing)),
                 (NotReadable, _not_read),
                 (Exception, _failed),
             )
@@ -173,6 +180,22 @@ def make_app(
     # A path with an extra slash is a different path: a signature that covers it is not valid for this one.
     app.router.redirect_slashes = False
     return app
+
+
+def make_open_app(open_routes: OpenRoutes, otherwise: Callable[[], Refusal]) -> Starlette:
+    """Return the application of a process that serves nobody: the open calls, and one answer to all else."""
+
+    async def refuse(request: Request) -> Response:
+        raise otherwise()
+
+    return Starlette(
+        routes=[*_routes(OPEN_CALLS, open_routes), Route("/{path:path}", _Endpoint(refuse))],
+        exception_handlers={
+            Refusal: _refusal_response,
+            HTTPException: _http_exception_response,
+            Exception: _failed,
+        },
+    )
 
 
 def _routes(calls: tuple[Call[R], ...], routes: R) -> list[Route]:
@@ -243,7 +266,10 @@ async def _full(_: Request, error: Exception) -> Response:
 # Internal errors may name files and other details: these go to the log, not into the response.
 
 
-async def _not_written(_: Request, error: Exception) -> Response:
+async def _not_written(on_closing: Callable[[], Refusal], _: Request, error: Exception) -> Response:
+    if isinstance(error.__cause__, NotCurrent | OwnershipLost):
+        # Nothing happened, and another process leads, or may do so.
+        return _answered(on_closing())
     _log.error("%s", error)
     detail = "the request could not be made durable and was not carried out"
     return _unavailable("The database cannot be written", detail, retry_after_seconds=5)
@@ -255,13 +281,15 @@ async def _not_read(_: Request, error: Exception) -> Response:
     return _unavailable("The database cannot be read", detail, retry_after_seconds=5)
 
 
-async def _closing(_: Request, error: Exception) -> Response:
-    detail = "the control plane is shutting down"
-    return _unavailable("Shutting down", detail, retry_after_seconds=5)
+async def _closing(on_closing: Callable[[], Refusal], _: Request, error: Exception) -> Response:
+    return _answered(on_closing())
 
 
 def _unavailable(title: str, detail: str, retry_after_seconds: int) -> Response:
-    refused = unavailable(title, detail, retry_after_seconds)
+    return _answered(unavailable(title, detail, retry_after_seconds))
+
+
+def _answered(refused: Refusal) -> Response:
     return problem_answer(refused.problem, refused.headers)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.http import paths
-from nixfleet_runtime.http.client import NoAnswer, SignedClient
+from nixfleet_runtime.http.client import HttpSender, NoAnswer
 from nixfleet_runtime.http.line_types import Severity
 from nixfleet_runtime.http.listings import FEED_PAGE, FeedPage
 from nixfleet_runtime.http.problem import TYPE_PREFIX, decode_problem
@@ -47,7 +47,7 @@ class LogShorter(NixfleetError):
 class Feed:
     """The log of one control plane. least: of which severity lines are asked for."""
 
-    def __init__(self, client: SignedClient, least: Severity) -> None:
+    def __init__(self, client: HttpSender, least: Severity) -> None:
         self._client = client
         self._least = least
         self._lines = PAGE_LINES

@@ -8,7 +8,7 @@ from typing import Final
 from nixfleet_notify.ways.feed import FeedSilent
 from nixfleet_proto.codec import DecodeError
 from nixfleet_runtime.http import paths
-from nixfleet_runtime.http.client import NoAnswer, SignedClient
+from nixfleet_runtime.http.client import HttpSender, NoAnswer
 from nixfleet_runtime.http.overview import OVERVIEW, Overview
 from nixfleet_runtime.http.problem import decode_problem
 from nixfleet_runtime.kernel.visible import visible
@@ -21,7 +21,7 @@ _NOT_MODIFIED: Final = 304
 class OverviewReader:
     """The overview of one control plane."""
 
-    def __init__(self, client: SignedClient) -> None:
+    def __init__(self, client: HttpSender) -> None:
         self._client = client
         self._last: tuple[str, Overview] | None = None
 

@@ -10,6 +10,7 @@ from nixfleet_proto.wire import PROTOCOL_VERSION
 from nixfleet_runtime.http.signing.refusal import UnsupportedProtocol
 
 REPLAY_FROM: Final = "X-Nixfleet-Replay-From"
+LEADER: Final = "X-Nixfleet-Leader"
 PROTOCOL: Final = "X-Nixfleet-Protocol"
 CONTENT_DIGEST: Final = "Content-Digest"
 SIGNATURE: Final = "Signature"

@@ -4,8 +4,9 @@ Invariants. One task calls the engine. Inputs are handled in the order in which 
 of those that wait. A batch is written in one transaction; only then are its posters answered and its actions carried
 out. If the write fails, the engine rolls back and the inputs are retried one by one, so that only the faulty one fails.
 They are not retried if no write can succeed now (`Unreachable`), and `run` ends with the error if none can succeed any
-more (`WritingEnded`). An accepted input is handled even if its poster was cancelled or the mutator is closing. Every
-poster gets an outcome, however `run` ends.
+more (`WritingEnded`). A batch that writes nothing is answered only while what is in memory is known to be current.
+An accepted input is handled even if its poster was cancelled or the mutator is closing. Every poster gets an outcome,
+however `run` ends.
 Source: docs/spec/runtimes.md, The kernel both sides share.
 """
 
@@ -22,6 +23,7 @@ from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.engine import Commit, Engine
 from nixfleet_runtime.kernel.write_failures import (
+    NotCurrent,
     OutcomeUnknown,
     Unreachable,
     WriteOverdue,
@@ -71,7 +73,8 @@ class WriteFailed(NixfleetError):
     """
 
     def __str__(self) -> str:
-        what = "be confirmed" if isinstance(self.__cause__, OutcomeUnknown) else "be made durable"
+        is_unconfirmed = isinstance(self.__cause__, OutcomeUnknown | NotCurrent)
+        what = "be confirmed" if is_unconfirmed else "be made durable"
         return f"could not {what}: {self.__cause__}"
 
 
@@ -110,7 +113,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
     write: makes writes durable in one transaction, or raises; what its errors mean is in `write_failures`. A
     cancellation must end it at once, and is only used to end the mutator. carry_out: starts one after-commit action;
     must not block. on_batch: called with the number of inputs of each batch. write_seconds_max: how long one write may
-    take, in real time.
+    take, in real time. is_current: whether no other process can have written since; a write that succeeds shows it too.
     """
 
     def __init__(
@@ -124,8 +127,10 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         batch_length_max: int = 512,
         on_batch: Callable[[int], None] = lambda _: None,
         write_seconds_max: float = WRITE_SECONDS_MAX,
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         self._engine = engine
+        self._is_current = is_current
         self._write = write
         self._carry_out = carry_out
         self._clock = clock
@@ -265,11 +270,13 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         try:
             if writes:
                 await self._written(writes)
+            elif not self._is_current():
+                raise NotCurrent
         except WritingEnded as error:
             self._engine.roll_back()
             _fail(entries, error)
             raise
-        except Unreachable as error:
+        except (Unreachable, NotCurrent) as error:
             self._engine.roll_back()
             _fail(entries, error)
             return

@@ -21,6 +21,13 @@ class Unreachable(NixfleetError):
         return f"{self.where} cannot be reached, and nothing was written: {self.problem}"
 
 
+class NotCurrent(NixfleetError):
+    """Another process may have written since, so nothing is answered from memory. The input changed nothing."""
+
+    def __str__(self) -> str:
+        return "another process may have written since: nothing is answered from memory"
+
+
 class WritingEnded(NixfleetError):
     """No further write is possible in this process. The kernel ends with this error, and with it the service."""
 

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from nixfleet_proto.signing import SigningKey
-from nixfleet_runtime.http.client import NoAnswer, SignedClient, signed_client, tls_context
+from nixfleet_runtime.http.client import HttpSender, NoAnswer, signed_client, tls_context
 from nixfleet_runtime.http.unreachable import why_no_response
 from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_runtime.storage.regular_file import UnfitFile
@@ -46,7 +46,7 @@ class Server:
 @asynccontextmanager
 async def asking(
     answer: Callable[[Send], Awaitable[None]], *, answer_bytes_max: int = 1000
-) -> AsyncIterator[tuple[SignedClient, Server]]:
+) -> AsyncIterator[tuple[HttpSender, Server]]:
     """Yield a client of a server that answers so."""
     server = Server(answer)
     async with (

@@ -213,7 +213,7 @@ _OPTIONS = (
         envvar="NIXFLEET_OPERATOR_URL",
         show_envvar=True,
         required=True,
-        help="The control plane, https://HOST:PORT.",
+        help="The control plane, https://HOST:PORT; or several, separated by commas.",
     ),
     click.option(
         "--key",
