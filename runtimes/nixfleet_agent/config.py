@@ -16,6 +16,7 @@ from attrs import fields_dict, frozen
 
 from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_agent.activation.nixos.activator import OnFailedUnits
+from nixfleet_agent.config_command import CommandActivatorConfig, command_activator
 from nixfleet_agent.config_plugins import PluggedActivator, PluggedJournal, PluggedTransport
 from nixfleet_agent.locks.program import TIMEOUT_SECONDS_DEFAULT, LockProgram
 from nixfleet_agent.ports import AgentSettings
@@ -106,6 +107,7 @@ class ActivatorKind(StrEnum):
 
     DIRECTORY = "directory"
     NIXOS = "nixos"
+    COMMAND = "command"
 
 
 @frozen
@@ -145,7 +147,9 @@ class NixosActivatorConfig:
     dead_man_seconds: float = 1200.0
 
 
-ActivatorConfig: TypeAlias = DirectoryActivatorConfig | NixosActivatorConfig | PluggedActivator
+ActivatorConfig: TypeAlias = (
+    DirectoryActivatorConfig | NixosActivatorConfig | CommandActivatorConfig | PluggedActivator
+)
 
 
 @frozen
@@ -223,6 +227,9 @@ class AgentConfig:
                 return _DEFAULTS.switch_grace_seconds
             case NixosActivatorConfig():
                 return NIXOS_GRACE_SECONDS
+            case CommandActivatorConfig():
+                within = self.activator.within_agent
+                return _DEFAULTS.switch_grace_seconds if within else NIXOS_GRACE_SECONDS
             case _:
                 assert_never(self.activator)
 
@@ -335,6 +342,7 @@ def _activator(section: Section, journal: JournalConfig | PluggedJournal | None)
     own: dict[str, Callable[[Section], ActivatorConfig]] = {
         ActivatorKind.DIRECTORY: _directory_activator,
         ActivatorKind.NIXOS: partial(_nixos_activator, beside),
+        ActivatorKind.COMMAND: partial(command_activator, beside),
     }
     return _part(section, ACTIVATORS, own, PluggedActivator) or NixosActivatorConfig()
 

@@ -23,8 +23,10 @@ import anyio
 from anyio.abc import TaskStatus
 
 from nixfleet_agent.activation.activator import Activator
+from nixfleet_agent.activation.command import CommandActivator
 from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_agent.activation.nixos.activator import NixosActivator
+from nixfleet_agent.activation.switch_unit import SwitchUnit
 from nixfleet_agent.config import (
     ActivatorConfig,
     AgentConfig,
@@ -33,6 +35,7 @@ from nixfleet_agent.config import (
     JournalConfig,
     NixosActivatorConfig,
 )
+from nixfleet_agent.config_command import CommandActivatorConfig
 from nixfleet_agent.config_plugins import PluggedActivator, PluggedJournal, PluggedTransport
 from nixfleet_agent.journal.journal import Journal, SqliteJournal
 from nixfleet_agent.journal.threaded_journal import ThreadedJournal
@@ -193,10 +196,34 @@ def activator_of(config: ActivatorConfig, clock: Clock) -> Activator:
                 systemctl=_lasting("systemctl"),
                 nix_env=_lasting("nix-env"),
             )
+        case CommandActivatorConfig():
+            return _command_activator(config, clock)
         case PluggedActivator():
             return config.made(clock)
         case _:
             assert_never(config)
+
+
+def _command_activator(config: CommandActivatorConfig, clock: Clock) -> CommandActivator:
+    runner = ProcessRunner()
+    unit = SwitchUnit(
+        runner,
+        clock,
+        config.agent_unit,
+        _lasting("systemctl"),
+        config.poll_interval_seconds,
+        config.command_timeout_seconds,
+    )
+    return CommandActivator(
+        runner,
+        config.commands,
+        config.files,
+        config.attempt_file,
+        None if config.within_agent else unit,
+        config.switch_timeout_seconds,
+        config.prepare_timeout_seconds,
+        config.command_timeout_seconds,
+    )
 
 
 def _lasting(program: str) -> str:

@@ -11,6 +11,8 @@ from attrs import frozen
 from nixfleet_proto.errors import NixfleetError
 
 PREFIX: Final = "nixfleet-"
+_PRIVATE: Final = {"StateDirectoryMode": "0700", "UMask": "0077"}
+"""What is left for a service that is not confined: others cannot read its files."""
 _ONLINE: Final = "network-online.target"
 _CREDENTIAL_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 # Nothing that systemd reads in a way of its own: blanks, quotes, backslashes, `%` and `$`.
@@ -38,11 +40,15 @@ class Credential:
 
 @frozen
 class UnitOptions:
-    """Where the parts of a service are on the machine. config: `None` is the file that `units.toml` names."""
+    """Where the parts of a service are on the machine, and whether it is confined to what `units.toml` permits.
+
+    config: `None` is the file that `units.toml` names.
+    """
 
     program: str = "/usr/bin/nixfleet"
     config: str | None = None
     credentials: Sequence[Credential] = ()
+    is_confined: bool = True
 
 
 @frozen
@@ -63,6 +69,7 @@ def unit_of(kind: str, options: UnitOptions | None = None) -> Unit:
     given = UnitOptions() if options is None else options
     tables = _tables()
     unit, rights = tables["unit"][kind], tables["rights"]
+    limits = {**rights["each"], **rights[unit["may"]]} if given.is_confined else _PRIVATE
     config = unit["config"] if given.config is None else given.config
     problems = (
         *_problems_of_path("the program", given.program),
@@ -82,8 +89,7 @@ def unit_of(kind: str, options: UnitOptions | None = None) -> Unit:
         f"ExecStart={given.program} {unit['arguments']} {config}",
         *_lines(unit["service"]),
         *(f"LoadCredential={it.name}:{it.file}" for it in given.credentials),
-        *_lines(rights["each"]),
-        *_lines(rights[unit["may"]]),
+        *_lines(limits),
         "",
         "[Install]",
         "WantedBy=multi-user.target",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
+from nixfleet_agent.activation.activator import SWITCH_SCRIPT
 from nixfleet_agent.activation.nixos.activator import NixosActivator
-from nixfleet_agent.activation.nixos.switch_unit import SWITCH_SCRIPT
 from nixfleet_runtime.process.command import CommandOutcome
 
 DONE = CommandOutcome(0)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from attrs import fields
 
+from nixfleet_agent.activation.command import CommandActivator, Commands
 from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_agent.activation.nixos.activator import NixosActivator, OnFailedUnits
 from nixfleet_agent.config import (
@@ -155,7 +156,8 @@ def test_a_misspelt_kind_is_one_problem(directory: Path) -> None:
     environ = {"NIXFLEET_ACTIVATOR__CURRENT_SYSTEM": "/run/current-system"}
     (problem,) = problems(directory, written(activator='kind = "nxos"\nstore = 3'), environ)
     assert str(problem) == (
-        "activator.kind: unknown value: expected one of directory, nixos, or an installed entry point (none is), "
+        "activator.kind: unknown value: expected one of command, directory, nixos, "
+        "or an installed entry point (none is), "
         'found "nxos"'
     )
 
@@ -376,3 +378,75 @@ async def test_an_agent_that_a_switch_script_starts_accepts_its_environment(
     environ = dict(line.split("=", 1) for line in lines if line.startswith("NIXFLEET_"))
     assert environ["NIXFLEET_CLOSURE"] == closure
     assert loaded(directory, written(), environ).hostname == socket.gethostname()
+
+
+COMMANDS = """
+    kind = "command"
+    current = ["/usr/bin/app", "current"]
+    prepare = ["/usr/bin/app", "prepare", "{closure}"]
+    switch = ["/usr/bin/app", "switch", "{closure}"]
+"""
+
+
+def test_an_activator_of_commands_gets_every_option_of_its_kind(directory: Path) -> None:
+    """Each option that is given reaches it; the record is beside the journal."""
+    given = """
+        rollback = ["app", "back", "{closure}"]
+        confirm = ["app", "well"]
+        answered = ["app", "good"]
+        files = "/srv/{closure}/files"
+        agent_unit = "our-agent.service"
+        switch_timeout_seconds = 1.5
+        prepare_timeout_seconds = 2.5
+        command_timeout_seconds = 3.5
+        poll_interval_seconds = 4.5
+    """
+    config = loaded(directory, written(activator=COMMANDS + given))
+
+    activator = activator_of(config.activator, SystemClock())
+
+    assert isinstance(activator, CommandActivator)
+    assert activator.commands == Commands(
+        ("/usr/bin/app", "current"),
+        ("/usr/bin/app", "prepare", "{closure}"),
+        ("/usr/bin/app", "switch", "{closure}"),
+        ("app", "back", "{closure}"),
+        ("app", "well"),
+        ("app", "good"),
+    )
+    assert activator.root_of("a/b") == Path("/srv/a%2Fb/files")
+    assert activator.attempt_file == config.journal.path.with_name("switch.json")  # type: ignore[union-attr]
+    times = (activator.switch_timeout_seconds, activator.prepare_timeout_seconds)
+    assert (*times, activator.command_timeout_seconds) == (1.5, 2.5, 3.5)
+    unit = activator.unit
+    assert unit is not None
+    assert (unit.agent_unit, unit.poll_interval_seconds) == ("our-agent.service", 4.5)
+    assert config.settings.switch_grace_seconds == NIXOS_GRACE_SECONDS
+
+
+def test_a_switch_within_the_agent_has_no_unit_and_gets_time_to_end(directory: Path) -> None:
+    """It ends with the agent, as that of an agent with directories does."""
+    config = loaded(directory, written(activator=f"{COMMANDS}\nwithin_agent = true"))
+
+    activator = activator_of(config.activator, SystemClock())
+
+    assert isinstance(activator, CommandActivator)
+    assert activator.unit is None
+    assert config.settings.switch_grace_seconds > NIXOS_GRACE_SECONDS
+
+
+def test_every_problem_of_commands_is_named(directory: Path) -> None:
+    """What is missing, what names no closure, what is relative, and files that are the same for all."""
+    activator = """
+        kind = "command"
+        prepare = ["app", "fetch"]
+        switch = ["bin/app", "{closure}"]
+        files = "/srv/files"
+    """
+    found = {it.path: it.message for it in problems(directory, written(activator=activator))}
+    assert found == {
+        "activator.current": "missing",
+        "activator.prepare": "names no closure",
+        "activator.switch": "is a relative path",
+        "activator.files": "cannot be used",
+    }

@@ -7,6 +7,7 @@ import pytest
 from attrs import evolve
 
 from nixfleet_agent.activation.activator import (
+    SWITCH_SCRIPT,
     Prepared,
     RollbackFinished,
     SwitchCompleted,
@@ -16,7 +17,6 @@ from nixfleet_agent.activation.activator import (
     SwitchPhase,
 )
 from nixfleet_agent.activation.nixos.activator import OnFailedUnits
-from nixfleet_agent.activation.nixos.switch_unit import SWITCH_SCRIPT
 from tests.agent.fake_nixos import FakeNixos, Parts, PassingClock, Switch, point
 
 pytestmark = pytest.mark.anyio

@@ -8,12 +8,13 @@ import pytest
 from attrs import field, frozen
 
 from nixfleet_agent.activation.activator import (
+    SWITCH_SCRIPT,
     ClosureMismatch,
     ClosureNotHere,
     Prepared,
     PrepareOutcome,
 )
-from nixfleet_agent.activation.directory import SWITCH_SCRIPT, DirectoryActivator
+from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_agent.journal.journal import SqliteJournal
 from nixfleet_agent.journal.loading import load_state
 from nixfleet_proto.agent_event import (

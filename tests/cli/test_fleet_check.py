@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nixfleet_proto.codec import decode_health_checks
 from tests.cli.conftest import Invoke
 
 SHOP = """\
@@ -219,3 +220,26 @@ def test_a_policy_in_layers_is_explained_with_its_places(nixfleet: Invoke, tmp_p
         f"    policies.careful.deadlines.ack.minutes: {tmp_path}/site/fleet.toml:2"
     )
     assert f", overrides {tmp_path}/base/fleet.toml:12" in line
+
+
+def test_health_checks_are_written_for_closures_that_are_built_elsewhere(
+    nixfleet: Invoke, file: Path, tmp_path: Path
+) -> None:
+    """A file a host, with the bytes that `release make` would put into its closure."""
+    written = nixfleet("fleet", "health-checks", file, tmp_path / "checks", "--json")
+
+    assert written.exit_code == 0, written.output
+    assert json.loads(written.stdout)["hosts"] == ["web-01", "web-02"]
+    checks = decode_health_checks((tmp_path / "checks" / "web-02.json").read_bytes())
+    assert list(checks) == ["up"]
+
+
+def test_health_checks_of_a_declaration_with_mistakes_are_not_written(
+    nixfleet: Invoke, file: Path, tmp_path: Path
+) -> None:
+    """The mistakes are named, as `fleet check` does."""
+    file.write_text(SHOP.replace('["true"]', "[]"))
+    written = nixfleet("fleet", "health-checks", file, tmp_path / "checks")
+    assert written.exit_code == 1
+    assert "command" in written.stderr
+    assert not (tmp_path / "checks").exists()

@@ -137,6 +137,9 @@ def _make(place: Path, ref: str) -> list[str]:
 OFFLINE: dict[str, Callable[[Path], list[str | Path]]] = {
     "graph": lambda place: ["graph"],
     "fleet check": lambda place: ["fleet", "check", place / "fleet.toml"],
+    "fleet health-checks": lambda place: [
+        *("fleet", "health-checks", place / "fleet.toml", place / "checks")
+    ],
     "fleet explain": lambda place: ["fleet", "explain", "web-01", "-f", place / "fleet.toml"],
     "release make": lambda place: [*_make(place, "r2")],
     "release publish": lambda place: [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_proto.codec import encode_signed_token, encode_trust_root
+from nixfleet_proto.codec import decode_fleet, encode_signed_token, encode_trust_root
 from nixfleet_proto.enrollment import BootstrapToken
 from nixfleet_proto.signing import SigningKey, sign_token
 from nixfleet_proto.trust import KeySlot, TrustRoot
@@ -238,6 +238,53 @@ def test_closures_that_have_their_names_are_taken_with_their_checks(
     assert "not on this machine, so their health checks were not compared: web-02" in made.stderr
     assert stale.exit_code == 1
     assert "closures.web-01: built with other health checks than declared" in stale.stderr
+
+
+def test_closures_with_names_of_their_own_are_released_by_these(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """An image and a commit are what the hosts' own commands take; the release has them as they are."""
+    commit, image = "0a" * 20, f"registry.example:5000/shop@sha256:{'0a' * 32}"
+    names = place / "names.json"
+    names.write_text(json.dumps({"web-01": commit, "web-02": image}))
+    given = arguments(place, out="named")[:-4]
+
+    made = nixfleet(*given, "--names", names, "--key", place / "ci.key")
+
+    assert made.exit_code == 0, made.output
+    fleet = decode_fleet((place / "named/fleet.resolved.json").read_bytes())
+    assert {name: it.closure_hash for name, it in fleet.hosts.items()} == {
+        "web-01": commit,
+        "web-02": image,
+    }
+
+
+def test_every_name_that_no_command_can_take_is_a_mistake(nixfleet: Invoke, place: Path) -> None:
+    """So is a host that there is not, and a file that is no object of names."""
+    names = place / "names.json"
+    given = (*arguments(place, out="named")[:-4], "--names", names, "--key", place / "ci.key")
+    names.write_text('{"web-01": "--force", "web-02": "a b", "web-91": "v1"}')
+    mistaken = nixfleet(*given)
+    names.write_text('["v1"]')
+    other = nixfleet(*given)
+
+    assert (mistaken.exit_code, other.exit_code) == (1, 1)
+    for line in (
+        "closures.web-91: no such host",
+        "closures.web-01: no name: expected up to 255 letters",
+        "closures.web-02: no name: expected up to 255 letters",
+    ):
+        assert line in mistaken.stderr
+    assert "not names by host" in other.stderr
+
+
+def test_a_release_takes_its_closures_from_one_place(nixfleet: Invoke, place: Path) -> None:
+    """Names beside trees would leave open which count."""
+    names = place / "names.json"
+    names.write_text("{}")
+    made = nixfleet(*arguments(place), "--names", names, "--key", place / "ci.key")
+    assert made.exit_code == 2
+    assert "expected one of --closures, --store-paths and --names" in made.stderr
 
 
 def test_a_release_that_was_tampered_with_is_told_with_every_reason(

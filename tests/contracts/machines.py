@@ -5,8 +5,8 @@ from pathlib import Path
 
 import anyio
 
-from nixfleet_agent.activation.activator import Activator
-from nixfleet_agent.activation.directory import SWITCH_SCRIPT, DirectoryActivator
+from nixfleet_agent.activation.activator import SWITCH_SCRIPT, Activator
+from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_runtime.releases.nar import closure_name_of
 from nixfleet_testing.contracts.activator import ActivatedMachine, SwitchBehaviour
 from tests.agent.fake_nixos import FakeNixos, Parts, PassingClock, Switch

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nixfleet_testing.contracts.activator import ActivatorContract
+from tests.contracts.command_machine import CommandMachine
 from tests.contracts.machines import DirectoryMachine, NixosMachine
 
 
@@ -20,6 +21,20 @@ class TestNixosActivator(ActivatorContract):
     def make_machine(self, directory: Path) -> NixosMachine:
         """Return a machine whose files are in `directory`."""
         return NixosMachine(directory)
+
+
+class TestCommandActivator(ActivatorContract):
+    """An operator's own commands, as real processes."""
+
+    def make_machine(self, directory: Path) -> CommandMachine:
+        """Return a machine whose files are in `directory`."""
+        return CommandMachine(directory)
+
+
+class TestCommandActivatorUnderTrio(TestCommandActivator):
+    """The same under trio."""
+
+    backend = "trio"
 
 
 class TestDirectoryActivatorUnderTrio(TestDirectoryActivator):

@@ -1,5 +1,6 @@
 """`docs/reference/configuration.md` and the examples are true: every option, its default, and files that load."""
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -135,6 +136,20 @@ def test_the_guide_has_every_option_of_an_agent_on_nixos(tmp_path: Path) -> None
     }
 
 
+def test_the_guide_has_every_option_of_an_agent_with_commands(tmp_path: Path) -> None:
+    """The same with the options of the kind `command`, of which three have no default."""
+    command = ["true", "{closure}"]
+    required: dict[str, str | list[str]] = {
+        **AGENT_REQUIRED,
+        "activator.kind": "command",
+        **dict.fromkeys(("activator.current", "activator.prepare", "activator.switch"), command),
+    }
+    assert rows("Agent") | rows('`activator.kind = "command"`') == {
+        **defaults(tmp_path, read_agent_config, required),
+        "hostname": "the machine's",
+    }
+
+
 @pytest.mark.parametrize("kind", ["webhook", "exec"])
 def test_the_guide_has_every_option_of_a_notifier(tmp_path: Path, kind: str) -> None:
     """The same of the notifier, with the options of each kind of hook."""
@@ -178,12 +193,14 @@ def test_the_example_of_a_notifier_loads(tmp_path: Path) -> None:
 
 
 def defaults(
-    directory: Path, read: Callable[[Section], object], required: Mapping[str, str]
+    directory: Path, read: Callable[[Section], object], required: Mapping[str, str | list[str]]
 ) -> dict[str, str]:
     """Return the default of each option as the guide writes it, `required` for what has to be given."""
     (directory / "store").mkdir()
     (directory / "trust.json").touch()
-    content = tomllib.loads("".join(f'{key} = "{value}"\n' for key, value in required.items()))
+    content = tomllib.loads(
+        "".join(f"{key} = {json.dumps(value)}\n" for key, value in required.items())
+    )
     loaded = load_content(directory / "side.toml", content, {}, read)
     return {option.path: _default(option) for option in loaded.options}
 

@@ -83,6 +83,17 @@ def test_a_state_directory_is_closed_to_other_users() -> None:
     assert {service_of(kind)["StateDirectoryMode"] for kind in unit_kinds()} == {"0700"}
 
 
+def test_a_service_that_is_not_confined_keeps_its_files_to_itself() -> None:
+    """It starts as the other does and is watched like it; nothing else is left of the sandbox."""
+    text = unit_of("agent", UnitOptions(is_confined=False)).text
+    kept = set(unit_of("agent").text.splitlines()) & set(text.splitlines())
+    assert kept == set(text.splitlines())
+    assert {"StateDirectoryMode=0700", "UMask=0077", "WatchdogSec=180"} <= kept
+    assert not [
+        line for line in text.splitlines() if line.startswith(("Protect", "Restrict", "Cap"))
+    ]
+
+
 def test_every_problem_of_the_options_is_named_at_once() -> None:
     """What an operator gets to see is the whole list, not its first line."""
     options = UnitOptions("nixfleet", "/etc/a b", (Credential("../x", "y"),))

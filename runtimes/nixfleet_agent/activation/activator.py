@@ -8,7 +8,7 @@ Source: docs/spec/runtimes.md, Activators.
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, TypeAlias, assert_never
+from typing import Final, Protocol, TypeAlias, assert_never
 
 from attrs import frozen
 
@@ -22,6 +22,9 @@ EXIT_CODE_DEFERRED = 100
 
 EXIT_CODE_UNITS_FAILED = 4
 """The exit code of NixOS's `switch-to-configuration` for a switch that was done, after which some unit failed."""
+
+SWITCH_SCRIPT: Final = "bin/switch-to-configuration"
+"""Where a closure has its own script that switches to it."""
 
 
 class SwitchPhase(StrEnum):

@@ -44,6 +44,7 @@ from attrs import Factory, field, frozen
 from nixfleet_agent.activation.activator import (
     EXIT_CODE_DEFERRED,
     EXIT_CODE_OF_AGENT,
+    SWITCH_SCRIPT,
     ClosureMismatch,
     ClosureNotHere,
     NoRunningClosure,
@@ -72,7 +73,6 @@ from nixfleet_runtime.releases.nar import (
     split_closure_name,
 )
 
-SWITCH_SCRIPT: Final = "bin/switch-to-configuration"
 _DEFERRED_COMPONENT: Final = "init"
 _NOTHING: Final = "nothing"
 

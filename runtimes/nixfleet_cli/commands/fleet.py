@@ -12,6 +12,7 @@ from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing, warn
 from nixfleet_cli.shared.policies import blast_radius_value
 from nixfleet_cli.shared.steering import calendar_words, judge_names, steering_of
+from nixfleet_proto.codec import encode_health_checks
 from nixfleet_proto.fleet import OnDrift
 from nixfleet_release import (
     BudgetDeclaration,
@@ -425,3 +426,28 @@ def _limit(budget: BudgetDeclaration) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+@fleet.command(name="health-checks")
+@click.argument("file", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@printing("one object with directory and hosts")
+def health_checks(output: Output, file: Path, directory: Path) -> None:
+    """Write the health checks of the declaration in FILE.
+
+    DIR gets a file HOST.json each, for closures that are built elsewhere and named with "release make --names": an
+    image or a commit has it as etc/nixfleet/agent/health-checks.json. DIR is made if it does not exist.
+
+    Exit codes: 0 written; 1 invalid, with every problem and its path; 2 FILE cannot be read, or DIR not written.
+    """
+    try:
+        checks = check_fleet(file).health_checks
+        directory.mkdir(parents=True, exist_ok=True)
+        for host, of_host in sorted(checks.items()):
+            (directory / f"{host}.json").write_bytes(encode_health_checks(of_host))
+    except DeclarationError as error:
+        raise Findings(*lines_of(error, file)) from error
+    except OSError as error:
+        raise Unusable(f"{error.filename}: {error.strerror}") from error
+    value = {"directory": str(directory), "hosts": sorted(checks)}
+    output.show(value, [f"{directory}: {len(checks)} files of health checks"])

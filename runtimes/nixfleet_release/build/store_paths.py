@@ -34,6 +34,15 @@ class NamedClosures:
 
 def read_store_paths(file: Path) -> Mapping[str, Path]:
     """Return the store paths by host from the JSON object in `file`. Raises: DeclarationError, OSError."""
+    texts = texts_by_host(file, "not store paths by host", '{"web-01": "/nix/store/…"}')
+    return {host: Path(path) for host, path in texts.items()}
+
+
+def texts_by_host(file: Path, message: str, expected: str) -> Mapping[str, str]:
+    """Return the strings by host from the JSON object in `file`.
+
+    message, expected: of the problem, if it has something else. Raises: DeclarationError, OSError.
+    """
     try:
         content = parse_json(read_regular_file(file, bytes_max=LARGE_FILE_BYTES_MAX))
     except DecodeError as error:
@@ -42,12 +51,11 @@ def read_store_paths(file: Path) -> Mapping[str, Path]:
             for each in error.problems
         ) from error
     entries = content if isinstance(content, dict) else {"$": content}
-    paths = {host: Path(path) for host, path in entries.items() if isinstance(path, str)}
-    if len(paths) < len(entries) or not isinstance(content, dict):
-        expected = '{"web-01": "/nix/store/…"}'
-        found = listed(entries.keys() - paths.keys())
-        raise DeclarationError([Problem(str(file), "not store paths by host", expected, found)])
-    return paths
+    texts = {host: text for host, text in entries.items() if isinstance(text, str)}
+    if len(texts) < len(entries) or not isinstance(content, dict):
+        found = listed(entries.keys() - texts.keys())
+        raise DeclarationError([Problem(str(file), message, expected, found)])
+    return texts
 
 
 def closures_at(checked: CheckedFleet, paths: Mapping[str, Path]) -> NamedClosures:

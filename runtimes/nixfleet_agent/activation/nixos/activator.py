@@ -31,6 +31,7 @@ from nixfleet_agent.activation.activator import (
     EXIT_CODE_DEFERRED,
     EXIT_CODE_OF_AGENT,
     EXIT_CODE_UNITS_FAILED,
+    SWITCH_SCRIPT,
     ClosureMismatch,
     ClosureNotHere,
     NoRunningClosure,
@@ -45,21 +46,12 @@ from nixfleet_agent.activation.activator import (
     rollback_finished,
     time_limit_seconds_of,
 )
-from nixfleet_agent.activation.nixos.attempt import Attempt, AttemptFile, write_beside_the_journal
+from nixfleet_agent.activation.attempt import Attempt, AttemptFile, write_beside_the_journal
 from nixfleet_agent.activation.nixos.components import deferring_component, resolved
 from nixfleet_agent.activation.nixos.dead_man import arm, disarm, way_back
-from nixfleet_agent.activation.nixos.switch_unit import (
-    PROPERTIES,
-    SWITCH_SCRIPT,
-    SWITCH_UNIT,
-    UNANSWERED,
-    Unit,
-    fire,
-    unit_of,
-)
+from nixfleet_agent.activation.switch_unit import SWITCH_UNIT, SwitchUnit, UnitState
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.process.command import (
-    EXIT_CODE_TIMED_OUT,
     OUTPUT_BYTES_MAX,
     CommandOutcome,
     CommandRunner,
@@ -67,7 +59,6 @@ from nixfleet_runtime.process.command import (
 from nixfleet_runtime.releases.nar import InvalidClosureName, split_closure_name
 from nixfleet_runtime.storage.regular_file import read_regular_file
 
-_JOURNAL_LINES: Final = 40
 _EXIT_CODE_LOCKED: Final = 11
 """EAGAIN: another switch holds NixOS's own lock, for instance somebody's `nixos-rebuild`."""
 _GENERATION: Final = re.compile(r"-(\d+)-link\Z")
@@ -185,8 +176,8 @@ class NixosActivator:
             return SwitchFailed(SwitchPhase.SWITCH, EXIT_CODE_OF_AGENT, str(error))
         if is_way_back and begun is None:
             # The switch that failed. If it restarts the agent again and again, nobody would see its end.
-            await self._run([self.systemctl, "stop", f"{SWITCH_UNIT}.service"])
-        unit = await self._unit_ended(limit_seconds)
+            await self._unit.stop()
+        unit = await self._unit.ended(limit_seconds)
         if isinstance(unit, SwitchFailed):
             return unit
         if begun is not None:
@@ -278,8 +269,7 @@ class NixosActivator:
         phase = SwitchPhase.SWITCH if component is None else SwitchPhase.BOOTLOADER
         # A failed unit occupies its name until it is reset, and one that succeeded until it is stopped. Before the
         # record, for the result of another order's unit would be taken for this one's.
-        await self._run([self.systemctl, "stop", f"{SWITCH_UNIT}.service"])
-        await self._run([self.systemctl, "reset-failed", f"{SWITCH_UNIT}.service"])
+        await self._unit.clear()
         await self._run(disarm(self.systemctl))
         is_armed = self.dead_man_seconds > 0 and component is None and not is_way_back
         try:
@@ -287,11 +277,11 @@ class NixosActivator:
         except OSError as error:
             return SwitchFailed(phase, EXIT_CODE_OF_AGENT, str(error))
         failure = await self._armed(attempt) if is_armed else None
-        command = fire(target, action, self.agent_unit, self.systemctl)
+        command = self._unit.starting([str(target / SWITCH_SCRIPT), action])
         failure = failure or await self._failure_of(phase, command)
         if failure is not None:
             return failure
-        unit = await self._unit_ended(limit_seconds)
+        unit = await self._unit.ended(limit_seconds)
         return unit if isinstance(unit, SwitchFailed) else await self._judged(attempt, unit)
 
     async def _armed(self, attempt: Attempt) -> SwitchFailed | None:
@@ -309,7 +299,7 @@ class NixosActivator:
         return deferring_component(self.root_of(attempt.running), target, self.booted_system)
 
     async def _found(
-        self, attempt: Attempt, unit: Unit, *, is_way_back: bool
+        self, attempt: Attempt, unit: UnitState, *, is_way_back: bool
     ) -> SwitchOutcome | None:
         """Return how the switch on record ended, `None` if it is to be carried out (again)."""
         running = await self.current()
@@ -325,7 +315,7 @@ class NixosActivator:
             return None
         return self._brought_back(attempt, running)
 
-    async def _judged(self, attempt: Attempt, unit: Unit) -> SwitchOutcome:
+    async def _judged(self, attempt: Attempt, unit: UnitState) -> SwitchOutcome:
         """Return what the end of the unit means, by its exit code and by what runs now."""
         running, component = await self.current(), self._deferring(attempt)
         if running not in (attempt.running, attempt.closure):
@@ -333,15 +323,13 @@ class NixosActivator:
         if component is not None and running != attempt.closure:
             if unit.exit_code == 0:
                 return SwitchDeferred(component)
-            return SwitchFailed(
-                SwitchPhase.BOOTLOADER, unit.exit_code, await self._journal_of(unit)
-            )
+            return SwitchFailed(SwitchPhase.BOOTLOADER, unit.exit_code, await self._unit.said(unit))
         if running == attempt.closure and unit.exit_code in (0, EXIT_CODE_UNITS_FAILED):
             return await self._completed(attempt, unit)
         if unit.exit_code == EXIT_CODE_DEFERRED and running == attempt.running:
             return SwitchDeferred("init")
         if unit.exit_code not in (0, EXIT_CODE_UNITS_FAILED):
-            return SwitchFailed(SwitchPhase.SWITCH, unit.exit_code, await self._journal_of(unit))
+            return SwitchFailed(SwitchPhase.SWITCH, unit.exit_code, await self._unit.said(unit))
         return self._brought_back(attempt, running)
 
     def _brought_back(self, attempt: Attempt, running: str) -> SwitchFailed:
@@ -349,33 +337,27 @@ class NixosActivator:
         reason = f"was brought back: {self.current_system}: {expected}, found {running}"
         return SwitchFailed(SwitchPhase.CONFIRM, EXIT_CODE_OF_AGENT, reason)
 
-    async def _completed(self, attempt: Attempt, unit: Unit) -> SwitchOutcome:
+    async def _completed(self, attempt: Attempt, unit: UnitState) -> SwitchOutcome:
         if unit.exit_code == 0:
             return SwitchCompleted(attempt.closure, 0)
         failed = tuple(sorted({*await self._failed_units()} - {*attempt.failed_units}))
         if self.on_failed_units is OnFailedUnits.FAIL:
-            reason = f"units failed: {' '.join(failed)}\n{await self._journal_of(unit)}"
+            reason = f"units failed: {' '.join(failed)}\n{await self._unit.said(unit)}"
             return SwitchFailed(SwitchPhase.SWITCH, unit.exit_code, reason)
         return SwitchCompleted(attempt.closure, unit.exit_code, failed)
 
     # What systemd says.
 
-    async def _unit_ended(self, limit_seconds: float) -> Unit | SwitchFailed:
-        """Wait until no switch is under way; stop one that exceeds the time-out."""
-        deadline = self.clock.now() + timedelta(seconds=limit_seconds)
-        while (unit := await self._unit()).under_way:
-            if self.clock.now() >= deadline:
-                # Left running, it would interfere with the rollback that is likely to follow.
-                await self._run([self.systemctl, "stop", f"{SWITCH_UNIT}.service"])
-                reason = f"{SWITCH_UNIT} was stopped after {limit_seconds:g} s"
-                return SwitchFailed(SwitchPhase.CONFIRM, EXIT_CODE_TIMED_OUT, reason)
-            await self.clock.sleep(self.poll_interval_seconds)
-        return unit
-
-    async def _unit(self) -> Unit:
-        command = [self.systemctl, "show", f"{SWITCH_UNIT}.service", f"--property={PROPERTIES}"]
-        outcome = await self._run(command)
-        return unit_of(outcome.stdout_tail) if outcome.exit_code == 0 else UNANSWERED
+    @property
+    def _unit(self) -> SwitchUnit:
+        return SwitchUnit(
+            self.commands,
+            self.clock,
+            self.agent_unit,
+            self.systemctl,
+            self.poll_interval_seconds,
+            self.command_timeout_seconds,
+        )
 
     async def _failed_units(self) -> tuple[str, ...]:
         """Return the units that have failed, without the switch itself; none if systemd does not answer."""
@@ -384,12 +366,6 @@ class NixosActivator:
         lines = outcome.stdout_tail.splitlines() if outcome.exit_code == 0 else []
         names = {line.split()[0] for line in lines if line.strip()}
         return tuple(sorted(names - {f"{SWITCH_UNIT}.service"}))
-
-    async def _journal_of(self, unit: Unit) -> str:
-        match = f"_SYSTEMD_INVOCATION_ID={unit.invocation}"
-        lines = f"--lines={_JOURNAL_LINES}"
-        outcome = await self._run(["journalctl", match, lines, "--output=cat", "--no-pager"])
-        return outcome.stdout_tail
 
     def _boot_id(self) -> str:
         return read_regular_file(self.boot_id_file).decode().strip()

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from nixfleet_agent.activation.nixos.switch_unit import SWITCH_SCRIPT, SWITCH_UNIT
+from nixfleet_agent.activation.activator import SWITCH_SCRIPT
+from nixfleet_agent.activation.switch_unit import SWITCH_UNIT
 
 DEAD_MAN: Final = "nixfleet-dead-man"
 

@@ -26,19 +26,30 @@ _DEFAULTS = UnitOptions()
     multiple=True,
     help="A file that only root can read, for the service at /run/credentials/UNIT/NAME. May be given more than once.",
 )
-def units(service: str, program: str, config: str | None, credentials: tuple[str, ...]) -> None:
+@click.option(
+    "--no-sandbox",
+    is_flag=True,
+    help="Leave out what confines the service, for an agent whose commands need the rights of root.",
+)
+def units(
+    service: str,
+    program: str,
+    config: str | None,
+    credentials: tuple[str, ...],
+    no_sandbox: bool,
+) -> None:
     """Print the unit of a service for systemd.
 
     Write it to /etc/systemd/system/nixfleet-SERVICE.service. It sandboxes the service: "systemd-analyze security" gives
-    the control plane and the notifier 1.2 and the agent 2.0, where 10 is no protection. The agent's unit is for
-    NixOS, where a switch runs outside of the agent; other activators run what they switch inside, so give them the
-    paths that they change in a drop-in (ReadWritePaths=), or take the sandbox off.
+    the control plane and the notifier 1.2 and the agent 2.0, where 10 is no protection. The agent's sandbox is for
+    NixOS, where all work is done outside of it. What other activators run in the agent needs the paths that it changes
+    (ReadWritePaths= in a drop-in), or no sandbox.
 
     Exit codes: 0 success; 2 an option has a value that a unit cannot have.
     """
     try:
         given = tuple(_credential(each) for each in credentials)
-        unit = unit_of(service, UnitOptions(program, config, given))
+        unit = unit_of(service, UnitOptions(program, config, given, not no_sandbox))
     except UnusableInUnit as error:
         raise Unusable(*error.problems) from error
     click.echo(unit.text, nl=False)

@@ -46,6 +46,7 @@ from nixfleet_release import (
     save_release,
     sign_resolved,
 )
+from nixfleet_release.build.names import read_names
 from nixfleet_release.build.pins import pinned_refs
 from nixfleet_release.build.resolve import resolve
 from nixfleet_release.check.approvers import resolved_approvals
@@ -61,11 +62,12 @@ from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_reg
 
 @frozen
 class _Built:
-    """Where closures are: trees and the store to add them to, or store paths; and those of pinned commits."""
+    """Where closures are: trees and the store to add them to, store paths, or names; and those of pinned commits."""
 
     trees: Path | None
     store: Path | None
     store_paths: Path | None
+    names: Path | None
     pinned: tuple[str, ...]
 
 
@@ -102,6 +104,12 @@ class _Resolved:
     type=FILE,
     metavar="FILE",
     help="Instead of --closures: JSON, store paths by host.",
+)
+@click.option(
+    "--names",
+    type=FILE,
+    metavar="FILE",
+    help="Instead of --closures: JSON, names by host, as the hosts' own commands take them.",
 )
 @click.option(
     "--pinned",
@@ -141,6 +149,7 @@ def make(
     closures: Path | None,
     store: Path | None,
     store_paths: Path | None,
+    names: Path | None,
     pinned: tuple[str, ...],
     key_file: Path | None,
     hook: str | None,
@@ -178,7 +187,7 @@ def make(
     _require_known_author(author, trust)
     try:
         before = earlier_in(after or out)
-        built = _Built(closures, store, store_paths, pinned)
+        built = _Built(closures, store, store_paths, names, pinned)
         resolved = _resolved(output, declaration, ref, built, signing.signed_at, before)
         unreachable = tuple(resolved_approvals(resolved.fleet, trust, author))
         if unreachable:
@@ -249,7 +258,7 @@ def _resolved(
 
 
 def _imported(file: Path, built: _Built) -> _Resolved:
-    if built.trees or built.store_paths or built.pinned:
+    if built.trees or built.store_paths or built.names or built.pinned:
         raise click.UsageError("expected no closures beside a resolved fleet, which names its own")
     imported = import_fleet(read_regular_file(file, bytes_max=LARGE_FILE_BYTES_MAX))
     hosts = sorted(imported.fleet.hosts.items())
@@ -266,13 +275,17 @@ def _imported(file: Path, built: _Built) -> _Resolved:
 
 
 def _closures(output: Output, checked: CheckedFleet, ref: str, built: _Built) -> Mapping[str, str]:
-    if (built.trees is None) == (built.store_paths is None):
-        raise click.UsageError("expected one of --closures and --store-paths")
+    given = [it for it in (built.trees, built.store_paths, built.names) if it is not None]
+    if len(given) != 1:
+        raise click.UsageError("expected one of --closures, --store-paths and --names")
     pinned = closures_of_pinned(checked, ref, dict(map(_of_commit, built.pinned)))
 
     def is_due(hostname: str) -> bool:
         return hostname not in pinned and not checked.declaration.is_disabled(hostname)
 
+    if built.names is not None:
+        names = read_names(checked, built.names)
+        return {**{it: name for it, name in names.items() if is_due(it)}, **pinned}
     if built.store_paths is not None:
         paths = read_store_paths(built.store_paths)
         named = closures_at(checked, {it: path for it, path in paths.items() if is_due(it)})

@@ -67,6 +67,10 @@ class AttemptFile:
             # It is replaced atomically, so it was not written by an agent: the order is carried out as a new one.
             return None
 
+    def forget(self) -> None:
+        """Remove the record: the switch has ended, and what runs says all. Raises: OSError."""
+        self.path.unlink(missing_ok=True)
+
     def put(self, attempt: Attempt) -> None:
         """Record `attempt` in place of the one before, durably. Raises: OSError."""
         write_beside_the_journal(self.path, json.dumps(asdict(attempt)))
