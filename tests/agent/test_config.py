@@ -415,7 +415,7 @@ def test_an_activator_of_commands_gets_every_option_of_its_kind(directory: Path)
         ("app", "good"),
     )
     assert activator.root_of("a/b") == Path("/srv/a%2Fb/files")
-    assert activator.attempt_file == config.journal.path.with_name("switch.json")  # type: ignore[union-attr]
+    assert activator.attempt_file == directory / "switch.json"
     times = (activator.switch_timeout_seconds, activator.prepare_timeout_seconds)
     assert (*times, activator.command_timeout_seconds) == (1.5, 2.5, 3.5)
     unit = activator.unit
