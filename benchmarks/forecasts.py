@@ -1,4 +1,4 @@
-"""forecasts: a fleet of 60 hosts run forward 60 times, and a log of 100,000 facts played again under its policy.
+"""forecasts: a fleet of 60 hosts run forward 60 times, a log of 100,000 facts played again, and a look of a shadow.
 
 The seconds are those of the processor: both are computed by a process of their own, at a low priority.
 """
@@ -17,6 +17,7 @@ from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_forecast.backtest.backtest import Play
 from nixfleet_forecast.backtest.recording import Recording
+from nixfleet_forecast.backtest.shadow import Shadow
 from nixfleet_forecast.course import PastCourses
 from nixfleet_forecast.forecast import RUNS, Subject, forecast
 from nixfleet_proto.frozen_map import FrozenMap
@@ -25,6 +26,7 @@ from nixfleet_runtime.process import garbage
 HOSTS = 60
 FORECAST_SECONDS_AT_MOST = 4.0
 BACKTEST_SECONDS_AT_MOST = 10.0
+LOOK_SECONDS_AT_MOST = 6.0
 
 
 def figures(scale: Scale) -> Iterator[Figure]:
@@ -49,6 +51,17 @@ def figures(scale: Scale) -> Iterator[Figure]:
             "s",
             tuple(_seconds(lambda: _backtest(database)) for _ in range(scale.rounds)),
             at_most=BACKTEST_SECONDS_AT_MOST,
+        )
+        shadow = _shadow(database)
+        yield Figure(
+            "forecasts",
+            f"look of a shadow that has read {facts:,} facts",
+            "s",
+            tuple(
+                _seconds(lambda: shadow.differences(lambda taken: taken))
+                for _ in range(scale.rounds)
+            ),
+            at_most=LOOK_SECONDS_AT_MOST,
         )
 
 
@@ -75,6 +88,17 @@ def _recorded(database: Path) -> Recording:
         for row in read_log(connection):
             recording.take(row)
     return recording
+
+
+def _shadow(database: Path) -> Shadow:
+    shadow = Shadow(Replay(), Replay(), FrozenMap())
+    with closing(open_for_reading(database)) as connection:
+        rows = list(read_log(connection))
+    # The last rollout is under way still.
+    for row in rows[: -len(rows) // 100]:
+        shadow.take(row)
+    shadow.differences(lambda taken: taken)
+    return shadow
 
 
 def _backtest(database: Path) -> None:

@@ -162,12 +162,17 @@ class Play:
         state: State,
         zones: Zones,
         revise: Revise = lambda taken: taken,
+        *,
+        is_taken_back: bool = False,
     ) -> None:
-        """state: before the first row, for this alone."""
+        """state: before the first row of the recording. is_taken_back: by the caller, with the state's undo log;
+        otherwise the state is for this alone.
+        """
         first = recording.happened[0].at if recording.happened else _NEVER
         self._recording = recording
         self._revise = revise
         self._state = state
+        self._is_taken_back = is_taken_back
         self._ahead = ahead = _Ahead(recording, state, zones, first)
         self._known: dict[RolloutId, RolloutRecord] = {}
         self._courses: dict[RolloutId, RolloutCourse] = {}
@@ -322,7 +327,8 @@ class Play:
     # What came of it.
 
     def _committed(self, commit: Commit[Write, Reply, Action], _: bool) -> None:
-        self._state.undo.settle()
+        if not self._is_taken_back:
+            self._state.undo.settle()
         for write in commit.writes:
             if isinstance(write, PutRollout):
                 self._look(write.record)

@@ -5,6 +5,7 @@ Told to the same engine at the same times, it gives the same log: that is the la
 Source: docs/spec/forecast.md, Back-tests.
 """
 
+from bisect import bisect_left
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
@@ -194,6 +195,35 @@ class Recording:
         if isinstance(logged.entry, ArtefactTaken) and logged.entry.rollout_id is not None:
             manifest = self.state.manifests[logged.entry.rollout_id].manifest
             self.policies[manifest.rollout_id] = manifest.rollout_policy.on_health_failure
+
+    def published_seq(self, rollout_id: RolloutId) -> int | None:
+        """Return the row with which the manifest of a rollout was published last; `None`: it is not kept."""
+        for happened in reversed(self.happened):
+            if isinstance(happened.what, Artefacts) and any(
+                it.rollout_id == rollout_id for it in happened.what.taken
+            ):
+                return happened.seq
+        return None
+
+    def forget(self, before_seq: int) -> None:
+        """Keep nothing of the rows before this one, but for when each host was heard of last."""
+        begin = next(
+            (at for at, it in enumerate(self.happened) if it.seq >= before_seq), len(self.happened)
+        )
+        del self.happened[:begin]
+        first = self.happened[0].place if self.happened else self._place
+        for key, played in [*self.hosts.items()]:
+            played.queued = [it for it in played.queued if it.seq >= before_seq]
+            played.requests = [it for it in played.requests if it.seq >= before_seq]
+            if not played.queued and not played.requests:
+                del self.hosts[key]
+        for host, times in self.heard.items():
+            self.heard[host] = times[max(0, bisect_left(times, first) - 1) :]
+        self.due = {due: at for due, at in self.due.items() if at >= first}
+        self.holds_moved = self.holds_moved[bisect_left(self.holds_moved, first) :]
+        known = self.state.manifests
+        self.ended = {it: at for it, at in self.ended.items() if it in known}
+        self.policies = {it: policy for it, policy in self.policies.items() if it in known}
 
     def _note_end(self, rollout_id: RolloutId, at: datetime) -> None:
         record = self.state.view.rollouts.get(rollout_id)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -15,11 +14,8 @@ from nixfleet_cli.shared.other_policies import Revision
 from nixfleet_cli.shared.output import Output, printing, shown_time
 from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.history.follower import Replay
-from nixfleet_control_plane.history.retention.log_start import LogStart
 from nixfleet_control_plane.reading.stored_log import FollowedLog
-from nixfleet_forecast.backtest.backtest import BackTest, Play, Revise
-from nixfleet_forecast.backtest.recording import Recording
-from nixfleet_forecast.backtest.shadow import Difference, differences
+from nixfleet_forecast.backtest.shadow import Difference, Shadow
 from nixfleet_runtime.kernel.zones import SystemZones
 from nixfleet_runtime.process import garbage
 
@@ -50,11 +46,11 @@ def shadow_log(
 ) -> None:
     """Run another policy beside the one in force.
 
-    Reads the log of a running control plane and, whenever it has grown, says where the rollouts would stand under the
-    policy in FILE, a declaration that is read once: the wave and the state, the hosts that would have begun, and those
-    that would not. Each difference is printed once when it begins and once when it ends. It is a back-test up to now,
-    with the same assumptions; nothing is written, and the control plane is not slowed down. DB is the database of a
-    control plane.
+    Reads the log of a running control plane and, whenever it has grown, says where the rollouts under way would stand
+    under the policy in FILE, a declaration that is read once: the wave and the state, the hosts that would have begun,
+    and those that would not. Each difference is printed once when it begins and once when it ends. It is a back-test up
+    to now of the rollouts that have not ended, with the same assumptions: a look costs what these cost, and not the
+    whole log. Nothing is written, and the control plane is not slowed down. DB is the database of a control plane.
 
     Exit codes: 0 success; 1 a row is damaged, or FILE has problems or is of another fleet; 2 DB cannot be read.
     """
@@ -91,36 +87,28 @@ class _Shadow:
         """Raises: Findings, if `file` has problems."""
         self._file = file
         self._checked = read_policy(file)
-        self._recording: Recording | None = None
-        self._start: LogStart | None = None
+        self._shadow: Shadow | None = None
         self._printed: dict[Difference, None] = {}
 
     @property
     def head_seq(self) -> int:
         """The last row that was read."""
-        return 0 if self._recording is None else self._recording.state.head_seq
+        return 0 if self._shadow is None else self._shadow.head_seq
 
     def look(self, log: FollowedLog) -> Iterator[tuple[Difference, bool]]:
         """Read what came to `log`, and yield the differences that began and those that ended since."""
         before = self.head_seq
         with log.look() as stored:
-            if self._recording is None or self._start is None:
-                self._start = stored.ask(lambda it: it.log_start())
-                self._recording = Recording(Replay(self._start))
+            if self._shadow is None:
+                start = stored.ask(lambda it: it.log_start())
+                self._shadow = Shadow(Replay(start), Replay(start), SystemZones())
             for row in stored.rows(self.head_seq):
-                self._recording.take(row)
+                self._shadow.take(row)
         if self.head_seq == before:
             return
         revision = Revision(self._file, self._checked)
-        other = self._played(self._recording, self._start, revision)
+        found = dict.fromkeys(self._shadow.differences(revision))
         require_same_fleet(revision)
-        recorded = self._played(self._recording, self._start, lambda taken: taken)
-        found = dict.fromkeys(differences(recorded, other))
         yield from ((it, True) for it in found if it not in self._printed)
         yield from ((it, False) for it in self._printed if it not in found)
         self._printed = found
-
-    def _played(self, recording: Recording, start: LogStart, revise: Revise) -> BackTest:
-        state = Replay(start).state
-        play = Play(recording, state, SystemZones(), revise)
-        return play.run(timedelta(0))
