@@ -33,8 +33,7 @@ let waiting = 0;
  * @param {() => void} drawn
  */
 export function previewOf(request, drawn) {
-  // An order to hosts has no preview: each host decides by itself.
-  if (isOff || request.path === "/local/warrant") return nothing;
+  if (isOff) return nothing;
   const meant = meantBy(request);
   const key = JSON.stringify(meant);
   const known = asked.get(key);
@@ -109,5 +108,6 @@ export function forgetPreviews() {
 function meantBy({ path, body }) {
   const rollout = `/v1/rollouts/${encodeURIComponent(String(body.rolloutId ?? "")).replace(/%40/g, "@")}`;
   if (path === "/local/approval") return { path: `${rollout}/approvals`, body: { wave: body.wave, decision: body.decision } };
+  if (path === "/local/warrant") return { path: `${rollout}/warrants`, body: { rule: body.rule, expiresMinutes: body.expiresMinutes, hosts: body.hosts } };
   return { path, body: { ...body, reason: "preview" } };
 }
