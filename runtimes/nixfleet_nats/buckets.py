@@ -15,15 +15,12 @@ from nats.js.api import KeyValueConfig, StorageType, StreamConfig
 from nixfleet_nats.connection import Connection, unreachable
 from nixfleet_nats.errors import AnotherFleet, BucketUnfit, JetStreamMissing, NatsUnusable
 from nixfleet_nats.names import Bucket
-from nixfleet_nats.nkeys import Owner, nkey_of
-from nixfleet_proto.trust import TrustedKey
 
 HEARTBEAT_SECONDS: Final = 900.0
 """How long a heartbeat is shown."""
 VALUE_BYTES_MAX: Final = 16 * 1024
 MARKER_SECONDS: Final = 60
 """How long a deletion is seen by who watches; then nothing of the key is left."""
-_DESCRIPTION: Final = "nixfleet, of {issuer}"
 
 
 @frozen
@@ -53,22 +50,23 @@ class _Wanted:
 
 
 class Buckets:
-    """The buckets of one fleet, on one connection."""
+    """The buckets of one fleet, on one connection. fleet: whose data they have."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, fleet: str) -> None:
+        self._description = f"nixfleet, of the fleet {fleet}"
         self._connection = connection
         self._names = connection.target.names
         self._js = connection.client.jetstream()
         self._where = connection.target.where
 
-    async def prepare(self, issuer: TrustedKey) -> None:
+    async def prepare(self) -> None:
         """Make the buckets that are not there, and check the others. Raises: NatsUnusable."""
         with self._asking():
             await self._js.account_info()
         for bucket in Bucket:
-            await self._prepare(bucket, _DESCRIPTION.format(issuer=nkey_of(issuer, Owner.ACCOUNT)))
+            await self._prepare(bucket)
 
-    async def _prepare(self, bucket: Bucket, description: str) -> None:
+    async def _prepare(self, bucket: Bucket) -> None:
         name = self._names.bucket(bucket)
         seconds = HEARTBEAT_SECONDS if bucket is Bucket.DEVICE_HEARTBEAT else 0.0
         wanted = _Wanted(1, seconds, VALUE_BYTES_MAX, (f"$KV.{name}.>",))
@@ -79,7 +77,7 @@ class Buckets:
                 await self._js.create_key_value(
                     KeyValueConfig(
                         bucket=name,
-                        description=description,
+                        description=self._description,
                         history=1,
                         ttl=seconds or None,
                         max_value_size=VALUE_BYTES_MAX,
@@ -94,12 +92,12 @@ class Buckets:
                 f"remove it with `nats kv del {name}` if it is nixfleet's, or set another prefix"
             )
             raise BucketUnfit(f"{self._where}, bucket {name}", str(wanted), str(found), remedy)
-        if info.config.description != description:
+        if info.config.description != self._description:
             raise AnotherFleet(
                 f"{self._where}, bucket {name}",
-                f"the one of this control plane ({description})",
-                f"{info.config.description!r}",
-                "give each fleet of an account a prefix of its own, or remove the buckets after a change of the key",
+                f"the one that says {self._description!r}",
+                f"one that says {info.config.description!r}",
+                "give each fleet of an account a prefix of its own",
             )
 
     async def put(self, bucket: Bucket, key: str, value: bytes | None) -> None:

@@ -74,9 +74,14 @@ class Callout:
         self._ring = ring
         self._room = _Room()
 
-    def answer(self, question: bytes, now: datetime) -> tuple[bytes, Session | None]:
-        """Return the answer to a server's question, and who was let in. Raises: CalloutMalformed."""
+    def answer(self, question: bytes, now: datetime) -> tuple[bytes | None, Session | None]:
+        """Return the answer to a server's question, and who was let in. Raises: CalloutMalformed.
+
+        The answer is `None` for a connection to another fleet of the account, whose control plane gives one.
+        """
         asked = read_question(question)
+        if asked.prefix != self._names.prefix:
+            return None, None
         if asked.key is None:
             return self._refuse(asked, "no proof of a key", now), None
         nkey = nkey_of(asked.key, Owner.USER)

@@ -39,14 +39,15 @@ class Connecting:
     """Who connects, as a server asks. A claim, but for `key`, which signed the server's nonce.
 
     server: to be named in the answer. user: the name that the server gave to the connection. key: `None` if the client
-    gave none, or did not sign the nonce with it. name: the host that it says it is. client_id: of the connection at the
-    server.
+    gave none, or did not sign the nonce with it. name: the host that it says it is. prefix: the fleet that it
+    looks for. client_id: of the connection at the server.
     """
 
     server: str
     user: str
     key: TrustedKey | None
     name: str
+    prefix: str
     client_id: int
     address: str
 
@@ -78,6 +79,7 @@ def read_question(token: bytes) -> Connecting:
         user=_text(asked, "user_nkey"),
         key=key if key is not None and _is_proof(key, nonce, signature) else None,
         name=_text(options, "name"),
+        prefix=_text(options, "auth_token"),
         client_id=client_id if isinstance(client_id, int) else 0,
         address=_text(client, "host"),
     )

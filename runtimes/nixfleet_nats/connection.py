@@ -30,6 +30,7 @@ from nixfleet_runtime.http.client import tls_context
 VERSION_LEAST: Final = (2, 11)
 """Of the server: the first whose buckets forget single keys after a time."""
 CONNECT_SECONDS_MAX: Final = 10
+CLOSE_SECONDS_MAX: Final = 2.0
 PING_SECONDS: Final = 10
 HEADERS_BYTES: Final = 4096
 """Room for the headers of a message, which count as part of it."""
@@ -88,7 +89,9 @@ class Connection:
     async def settle(self) -> None:
         """Return once the server has seen all that was sent. Raises: ServerUnreachable."""
         try:
-            await self.client.flush(CONNECT_SECONDS_MAX)
+            # nats-py writes a ping ahead of what waits to be sent; that was sent when the ping is answered.
+            for _ in range(2):
+                await self.client.flush(CONNECT_SECONDS_MAX)
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise unreachable(self.target, error) from error
 
@@ -116,7 +119,8 @@ class Connection:
 
     async def close(self) -> None:
         """End it. Idempotent."""
-        with anyio.CancelScope(shield=True):
+        # Bounded: nats-py waits for the end of a TLS connection that never was one.
+        with anyio.move_on_after(CLOSE_SECONDS_MAX, shield=True):
             await self.client.close()
         self.closed.set()
 
@@ -155,6 +159,7 @@ async def connect(target: Target, key: Signer, name: str, inbox: str) -> Connect
         await client.connect(
             [*target.urls],
             name=name,
+            token=target.names.prefix,
             inbox_prefix=inbox,
             signature_cb=proof,
             tls=tls,

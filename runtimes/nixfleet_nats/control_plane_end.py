@@ -18,6 +18,7 @@ from attrs import frozen
 from starlette.types import ASGIApp
 
 from nixfleet_control_plane.service import ControlPlaneService
+from nixfleet_nats.buckets import Buckets
 from nixfleet_nats.callout import SESSION, Callout, Session
 from nixfleet_nats.claims import CalloutMalformed
 from nixfleet_nats.connection import Connection, Message, connect
@@ -26,13 +27,16 @@ from nixfleet_nats.names import CALLOUT_SUBJECT
 from nixfleet_nats.nkeys import NonceRefused, Owner, nkey_of
 from nixfleet_nats.projection import Projection
 from nixfleet_nats.responder import QUEUE, Responder
-from nixfleet_nats.target import Target
+from nixfleet_nats.server_config import ACCOUNT_DEFAULT
+from nixfleet_nats.target import FLEET_DEFAULT, Target
 from nixfleet_proto.signing import SigningKey
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.visible import visible
 
-AGAIN_SECONDS: Final = 1.0
-"""Between two attempts to connect."""
+AGAIN_SECONDS: Final = 0.25
+"""After the end of a connection; twice as long after each attempt that fails. Soon, for a server asks this control
+plane whether hosts may connect, and they come back within a second."""
+AGAIN_SECONDS_MAX: Final = 5.0
 LOOKED_SECONDS: Final = 1.0
 """How soon the connection of a host that was revoked is ended, at the latest."""
 SESSIONS_UNCHECKED_MAX: Final = 100_000
@@ -47,8 +51,9 @@ class ControlPlaneEnd:
 
     target: Target
     key: SigningKey
-    account: str
     clock: Clock
+    account: str = ACCOUNT_DEFAULT
+    fleet: str = FLEET_DEFAULT
 
     @asynccontextmanager
     async def serve_requests(
@@ -73,12 +78,12 @@ class ControlPlaneEnd:
         self, service: ControlPlaneService, app: ASGIApp, *, task_status: TaskStatus[None]
     ) -> None:
         """Serve on one connection after another, without end. Only the first may fail for good."""
-        problem, is_started = "", False
+        problem, is_started, again_seconds = "", False, AGAIN_SECONDS
         while True:
             try:
                 async with self._connected() as connection, _served(self, connection, service, app):
                     _log.info("hosts over NATS are served at %s", self.target.where)
-                    problem = ""
+                    problem, again_seconds = "", AGAIN_SECONDS
                     if not is_started:
                         task_status.started()
                         is_started = True
@@ -93,7 +98,8 @@ class ControlPlaneEnd:
                 if not is_started:
                     task_status.started()
                     is_started = True
-            await anyio.sleep(AGAIN_SECONDS)
+            await anyio.sleep(again_seconds)
+            again_seconds = min(2 * again_seconds, AGAIN_SECONDS_MAX)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
@@ -110,23 +116,30 @@ async def _served(
     end: ControlPlaneEnd, connection: Connection, service: ControlPlaneService, app: ASGIApp
 ) -> AsyncIterator[None]:
     """Serve on a connection while the context is open, and while the connection is. Raises: NatsUnusable."""
-    projection = Projection(connection, service, end.clock)
-    await projection.prepare(end.key.public_key)
+    projection = Projection(Buckets(connection, end.fleet), service, end.clock)
+    await projection.prepare()
     admission = Admission(end, connection, service, projection.admitted)
+    problem: NatsUnusable | None = None
     async with anyio.create_task_group() as tasks:
         responder = Responder(connection, app, tasks, projection.position, projection.heard)
         with service.following(projection.committed):
-            await responder.listen()
-            await admission.listen()
-            await connection.settle()
-            _require_permitted(connection)
-            tasks.start_soon(projection.run)
-            tasks.start_soon(admission.run)
             try:
-                yield
-            finally:
-                await responder.finish()
-                tasks.cancel_scope.cancel()
+                await responder.listen()
+                await admission.listen()
+                await connection.settle()
+                _require_permitted(connection)
+            except NatsUnusable as error:
+                problem = error  # Raised below: a task group would wrap it.
+            else:
+                tasks.start_soon(projection.run)
+                tasks.start_soon(admission.run)
+                try:
+                    yield
+                finally:
+                    await responder.finish()
+            tasks.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
 
 
 def _require_permitted(connection: Connection) -> None:
@@ -158,14 +171,16 @@ class Admission:
         self._sessions: dict[tuple[str, int], tuple[Session, datetime]] = {}
 
     async def listen(self) -> None:
-        """Begin to answer."""
-        await self._connection.subscribe(CALLOUT_SUBJECT, self._take, QUEUE)
+        """Begin to answer. Each fleet of the account is asked, and the one that is looked for answers."""
+        prefix = self._connection.target.names.prefix
+        await self._connection.subscribe(CALLOUT_SUBJECT, self._take, f"{prefix}-{QUEUE}")
 
     async def _take(self, message: Message) -> None:
         now = self._clock.now()
         try:
             answer, session = self._callout.answer(message.data, now)
-            await self._connection.publish(message.reply, answer)
+            if answer is not None:
+                await self._connection.publish(message.reply, answer)
         except (CalloutMalformed, NatsUnusable) as error:
             _log.warning("NATS: a connection was not let in: %s", error)
             return
@@ -197,4 +212,8 @@ class Admission:
         # The server does nothing without somebody to answer; the answer says nothing that is needed.
         reply = f"{self._connection.inbox}.kicked"
         subject = f"$SYS.REQ.SERVER.{session.server}.KICK"
-        await self._connection.publish(subject, body, reply=reply)
+        try:
+            await self._connection.publish(subject, body, reply=reply)
+        except NatsUnusable as error:
+            # Its requests are refused all the same, and its session ends within the hour.
+            _log.warning("NATS: a connection was not ended: %s", error)

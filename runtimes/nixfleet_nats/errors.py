@@ -42,7 +42,7 @@ class BucketUnfit(NatsUnusable):
 
 
 class AnotherFleet(NatsUnusable):
-    """The buckets of this prefix belong to another control plane."""
+    """The buckets of this prefix belong to another fleet."""
 
 
 class PermissionMissing(NatsUnusable):

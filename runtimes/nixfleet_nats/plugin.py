@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from nixfleet_nats.server_config import ACCOUNT_DEFAULT
-from nixfleet_nats.target import Target, read_target
+from nixfleet_nats.target import FLEET_DEFAULT, Target, read_target
 from nixfleet_proto.signing import SigningKey
 from nixfleet_runtime.config.options import Section
 from nixfleet_runtime.config.path_checks import private_file
@@ -47,6 +47,7 @@ class NatsControlPlane:
     target: Target
     key_file: Path
     account: str
+    fleet: str
 
     def serve_requests(
         self, service: "ControlPlaneService", app: "ASGIApp"
@@ -55,9 +56,8 @@ class NatsControlPlane:
         from nixfleet_nats.control_plane_end import ControlPlaneEnd
 
         key = SigningKey.load(self.key_file)
-        return ControlPlaneEnd(self.target, key, self.account, SystemClock()).serve_requests(
-            service, app
-        )
+        end = ControlPlaneEnd(self.target, key, SystemClock(), self.account, self.fleet)
+        return end.serve_requests(service, app)
 
 
 def transport(section: Section) -> NatsAgent | NatsControlPlane:
@@ -68,5 +68,6 @@ def transport(section: Section) -> NatsAgent | NatsControlPlane:
     target = read_target(section)
     if section.name == "control_plane":
         return NatsAgent(target)
+    key_file = section.path("key_file", private_file)
     account = section.text("account", ACCOUNT_DEFAULT)
-    return NatsControlPlane(target, section.path("key_file", private_file), account)
+    return NatsControlPlane(target, key_file, account, section.text("fleet", FLEET_DEFAULT))

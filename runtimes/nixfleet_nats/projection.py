@@ -22,14 +22,12 @@ from nixfleet_control_plane.messages.writes import (
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_nats.buckets import Buckets
 from nixfleet_nats.callout import Session
-from nixfleet_nats.connection import Connection
 from nixfleet_nats.errors import NatsUnusable
 from nixfleet_nats.names import Bucket, token_of
 from nixfleet_nats.positions import Desired, Position, encode_desired
 from nixfleet_nats.read_models import encode_heartbeat, encode_info, encode_state, state_key
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.kernel.clock import Clock
 
 COMPARED_SECONDS: Final = 60.0
@@ -37,12 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 class Projection:
-    """Writes the buckets on one connection. clock: the machine's."""
+    """Writes the buckets. clock: the machine's."""
 
-    def __init__(self, connection: Connection, service: ControlPlaneService, clock: Clock) -> None:
+    def __init__(self, buckets: Buckets, service: ControlPlaneService, clock: Clock) -> None:
         self._service = service
         self._clock = clock
-        self._buckets = Buckets(connection)
+        self._buckets = buckets
         self._changed: dict[tuple[Bucket, str], bytes | None] = {}
         self._woken = anyio.Event()
 
@@ -50,9 +48,9 @@ class Projection:
         """Return where the log is."""
         return Position(self._service.epoch, self._service.feed.head)
 
-    async def prepare(self, issuer: TrustedKey) -> None:
+    async def prepare(self) -> None:
         """Make the buckets, or check those that are there. Raises: NatsUnusable."""
-        await self._buckets.prepare(issuer)
+        await self._buckets.prepare()
 
     def committed(self, writes: Sequence[Write]) -> None:
         """Note what a commit changed: it is durable, and the state is that of the commit."""
@@ -130,6 +128,7 @@ class Projection:
             await anyio.sleep(COMPARED_SECONDS)
 
     async def _compare(self) -> None:
+        await self._buckets.prepare()  # They may have been removed.
         waiting = self._service.waiting_dispatches
         stored = await self._buckets.all(Bucket.DESIRED_STATE)
         # Without a wait from here on: what is committed meanwhile would be taken back.

@@ -86,9 +86,6 @@ class Responder:
                 await self._connection.publish(message.reply, body, headers)
         except NatsUnusable as error:
             _log.warning("an answer on %s was not sent: %s", message.subject, error)
-        except Exception:
-            # One request fails, and its host repeats it; Starlette has answered 500 before it raised.
-            _log.exception("a request on %s failed", message.subject)
         finally:
             self._room.release()
 
@@ -166,7 +163,11 @@ async def ask(app: ASGIApp, request: Request) -> Answer:
         else:
             body.extend(message.get("body", b""))
 
-    await app(scope, receive, send)
+    try:
+        await app(scope, receive, send)
+    except Exception:
+        # Starlette raises again what it has answered, so that the server logs it.
+        _log.exception("%s %s failed", request.method, request.path)
     answered = {name: given[name.lower()] for name in ANSWERED if name.lower() in given}
     return Answer(status, answered, bytes(body))
 

@@ -75,7 +75,7 @@ system_account: SYS
 
 # Everyone else is asked about at the control plane, which knows the hosts' keys.
 authorization {{
-  timeout: 5
+  timeout: 2
   auth_callout {{
     issuer: {issuer}
     account: {account}

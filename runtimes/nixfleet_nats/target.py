@@ -14,6 +14,7 @@ from nixfleet_runtime.documents.problems import quoted
 
 TLS: Final = "tls"
 SCHEMES: Final = ("nats", TLS)
+FLEET_DEFAULT: Final = "nixfleet"
 _PORT: Final = 4222
 
 

@@ -6,27 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_control_plane.http.app import make_app
-from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
-from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_nats.agent_end import connected
-from nixfleet_nats.control_plane_end import ControlPlaneEnd
 from nixfleet_nats.target import Target
-from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.signing import SigningKey
-from nixfleet_runtime.kernel.clock import FakeClock, SystemClock
+from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.transport import Transport
-from nixfleet_testing.contracts.histories import HOST, OTHER_HOST, T0
-from nixfleet_testing.contracts.served_fleet import ServedFleet, served_fleet
+from nixfleet_testing.contracts.served_fleet import ServedFleet
 from nixfleet_testing.contracts.transport import TransportContract
-from tests.nats.conftest import KEY
-
-KEYS = {host: SigningKey.generate() for host in (HOST, OTHER_HOST)}
-RING = KeyRing(
-    enrolled=FrozenMap({host: EnrolledHost(host, key.public_key, T0) for host, key in KEYS.items()})
-)
-NO_QUERIES = SqliteQueries(Path("not read by agents"))
+from tests.nats.serving import KEYS, served
 
 
 class TestNatsTransport(TransportContract):
@@ -43,15 +30,9 @@ class TestNatsTransport(TransportContract):
     @asynccontextmanager
     async def serve(self, directory: Path) -> AsyncIterator[ServedFleet]:
         """Serve the control plane on NATS."""
-        async with served_fleet(directory) as fleet:
-            self.clock = FakeClock(T0)
-            app = make_app(fleet.service, lambda: RING, NO_QUERIES, self.clock)
-            # What was signed in the second of the start is refused.
-            self.clock.advance(2)
-            fleet.service.ring = lambda: RING  # type: ignore[method-assign]
-            end = ControlPlaneEnd(self.target, KEY, "FLEET", SystemClock())
-            async with end.serve_requests(fleet.service, app):
-                yield fleet
+        async with served(directory, self.target) as control_plane:
+            self.clock = control_plane.clock
+            yield control_plane.fleet
 
     @asynccontextmanager
     async def connect(
