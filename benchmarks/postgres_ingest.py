@@ -62,7 +62,7 @@ async def _into_postgres(
     said: dict[str, tuple[Post, ...]],
 ) -> float:
     with closing(open_for_reading(path)) as prepared:
-        await fill(target, prepared, check_chain(prepared), str(path))
+        await fill(target, prepared, check_chain(prepared))
     async with control_plane_on(await open_store(target)) as service:
         return (await at_once(service, case, hosts, said)).per_second
 

@@ -179,6 +179,28 @@ class StoreConfig:
         """Whether another process than the one that has the store can read it."""
         return hasattr(self.opener, "following") or hasattr(self.opener, "reading")
 
+    @property
+    def is_kept_beside(self) -> bool:
+        """Whether another process than the one that has the store can export and drop rows, by `keeping`."""
+        return hasattr(self.opener, "keeping")
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[LogKeeper]:
+        """Open what exports and drops, beside the process that may have the store. Only if `is_kept_beside`.
+
+        Raises: PluginUnusable, and what a store of nixfleet raises.
+        """
+        keeping = getattr(self.opener, "keeping")  # noqa: B009
+        async with AsyncExitStack() as held:
+            try:
+                keeper = await held.enter_async_context(keeping())
+            except Exception as error:
+                if not self.plugin.distribution:
+                    raise
+                raise self.plugin.failed("the store to be kept", error) from error
+            self.plugin.require(keeper, LogKeeper)
+            yield keeper
+
     async def fill(self, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
         """Copy a SQLite store into this one, as `FilledFrom.fill`.
 

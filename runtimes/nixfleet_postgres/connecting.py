@@ -97,6 +97,13 @@ async def connect(
         raise ServerUnreachable(str(file), "a server that answers", found, remedy) from error
     try:
         await _prepare(target, connection, name)
+    except CONNECTION_ERRORS as error:
+        connection.terminate()
+        remedy = f"see the server's log, and what is between: {file} says where it is"
+        found = str(error) or type(error).__name__
+        raise ServerUnreachable(
+            target.where, "a connection that stays open", found, remedy
+        ) from error
     except BaseException:
         connection.terminate()
         raise

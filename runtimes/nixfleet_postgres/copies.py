@@ -6,18 +6,17 @@ So what loads a state, and what compares views, is written once: both read the c
 import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import islice
 from typing import Final
 
 import anyio.to_thread
 import orjson
 
 from nixfleet_control_plane.history.rebuild import DERIVED_VIEWS, ChainReport
-from nixfleet_control_plane.history.retention.log_start import WHOLE, views_at
+from nixfleet_control_plane.history.retention.log_start import WHOLE, log_start, views_at
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.store.stored_row import LOG_BEGINS_AT, LOG_COLUMNS, PUT_CONTENT
 from nixfleet_postgres.connecting import Connection, connected, permitted
-from nixfleet_postgres.errors import NotCopied, SchemaNotEmpty
+from nixfleet_postgres.errors import SchemaNotEmpty
 from nixfleet_postgres.schema import make_schema
 from nixfleet_postgres.target import Target
 from nixfleet_postgres.texts import restored, storable
@@ -25,6 +24,7 @@ from nixfleet_postgres.texts import restored, storable
 SHARD: Final = "main"
 """The name of the only shard."""
 ROWS_AT_ONCE: Final = 5_000
+BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 _CONTENTS_AT_ONCE: Final = 20
 """The hosts of a large fleet are one content, of tens of megabytes."""
 _CACHE: Final = ("host_rollout_records", "host_records_through")
@@ -134,16 +134,12 @@ def _places(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
 
 
-async def fill(target: Target, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
+async def fill(target: Target, source: sqlite3.Connection, chain: ChainReport) -> None:
     """Copy all of a SQLite store into the schema, made if it is not there. All of it is there in the end, or nothing.
 
-    source: a connection that reads, as of one moment. chain: of its log, intact. where: what messages call it.
-    Raises: PostgresUnusable, SchemaNotEmpty, NotCopied.
+    source: a connection that reads, as of one moment. chain: of its log, intact.
+    Raises: PostgresUnusable, SchemaNotEmpty.
     """
-    if chain.first_seq != 1:
-        found = f"one that begins with row {chain.first_seq}, after rows that were exported"
-        remedy = "go on with SQLite: the rows before are in its exports"
-        raise NotCopied(where, "a log that begins with row 1", found, remedy)
     async with connected(target) as connection:
         await make_schema(target, connection)
         with permitted(target, "write to all tables of the store"):
@@ -159,27 +155,42 @@ async def fill(target: Target, source: sqlite3.Connection, chain: ChainReport, w
                 if not made:
                     remedy = "name another `schema` in [store], or drop this one if its data is worth nothing"
                     raise SchemaNotEmpty(target.where, "no control plane's data", "a log", remedy)
+                await _put_start(connection, source)
+                await connection.execute("SELECT make_partitions($1)", chain.rows)
                 for table in (*_CACHE, *DERIVED_VIEWS):
                     await _put_all(connection, table, source.execute(f"SELECT * FROM {table}"))
                 contents = source.execute("SELECT hash, text FROM contents")
-                await _put_all(connection, "contents", contents, _CONTENTS_AT_ONCE)
-                rows = source.execute(f"SELECT {_COLUMNS} FROM event_log ORDER BY seq")
+                await _put_all(connection, "contents", contents)
+                rows = source.execute(
+                    f"SELECT {_COLUMNS} FROM event_log WHERE seq >= {LOG_BEGINS_AT} ORDER BY seq"
+                )
                 await _put_all(connection, "event_log", map(_with_text_signature, rows))
 
 
-async def _put_all(
-    connection: Connection,
-    table: str,
-    rows: Iterable[Sequence[object]],
-    at_once: int = ROWS_AT_ONCE,
-) -> None:
+async def _put_start(connection: Connection, source: sqlite3.Connection) -> None:
+    """Let the log begin where that of the source does: its first rows may have been exported and dropped."""
+    start = log_start(source)
+    if start.first_seq > 1:
+        await connection.execute(
+            "SELECT begin_empty_log_at($1, $2, $3)", start.first_seq, start.prev_hash, start.views
+        )
+
+
+async def _put_all(connection: Connection, table: str, rows: Iterable[Sequence[object]]) -> None:
     left = iter(rows)
-    while some := await anyio.to_thread.run_sync(_some, left, at_once):
+    while some := await anyio.to_thread.run_sync(_some, left):
         await connection.copy_records_to_table(table, records=some)
 
 
-def _some(rows: Iterator[Sequence[object]], count: int) -> list[Sequence[object]]:
-    return [tuple(map(storable, row)) for row in islice(rows, count)]
+def _some(rows: Iterator[Sequence[object]]) -> list[Sequence[object]]:
+    """Return the next rows: as many as are copied at once. Hosts decide how long theirs are."""
+    some, size = list[Sequence[object]](), 0
+    for row in rows:
+        some.append(tuple(map(storable, row)))
+        size += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if size >= BYTES_AT_ONCE or len(some) == ROWS_AT_ONCE:
+            break
+    return some
 
 
 def _with_text_signature(row: Sequence[object]) -> Sequence[object]:

@@ -71,8 +71,8 @@ class SchemaNotEmpty(PostgresUnusable):
     """A database is to be copied into a schema that has a log already."""
 
 
-class NotCopied(PostgresUnusable):
-    """A database cannot be copied: its log is not as it was written, or not whole."""
+class NotDropped(PostgresUnusable):
+    """Rows that were exported are still there, and nothing else is missing: the next try goes on from there."""
 
 
 class AnotherOwner(OwnershipLost):

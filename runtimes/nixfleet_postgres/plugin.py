@@ -12,6 +12,7 @@ from typing import Final
 from attrs import frozen
 
 from nixfleet_control_plane.history.rebuild import ChainReport
+from nixfleet_control_plane.history.retention.keeper import LogKeeper
 from nixfleet_control_plane.leadership.lease import (
     LEASE_SECONDS,
     LEASE_SECONDS_LEAST,
@@ -39,13 +40,14 @@ class PostgresOpener:
     @asynccontextmanager
     async def __call__(self) -> AsyncGenerator[OpenedStore]:
         """Raises: PostgresUnusable."""
+        from nixfleet_postgres.keeper import PostgresLogKeeper
         from nixfleet_postgres.postgres_store import open_store
         from nixfleet_postgres.reading import PostgresQueries
 
         store = await open_store(self.target)
         try:
             with closing(PostgresQueries(self.target)) as queries:
-                yield OpenedStore(store, queries)
+                yield OpenedStore(store, queries, PostgresLogKeeper(self.target, queries))
         finally:
             await store.close()
 
@@ -73,11 +75,20 @@ class PostgresOpener:
         with closing(PostgresQueries(self.target)) as queries:
             yield queries
 
+    @asynccontextmanager
+    async def keeping(self) -> AsyncGenerator[LogKeeper]:
+        """As `KeptBeside.keeping`. Takes nothing over."""
+        from nixfleet_postgres.keeper import PostgresLogKeeper, export_here
+        from nixfleet_postgres.reading import PostgresQueries
+
+        with closing(PostgresQueries(self.target)) as queries:
+            yield PostgresLogKeeper(self.target, queries, export_here)
+
     async def fill(self, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
         """As `FilledFrom.fill`."""
         from nixfleet_postgres.copies import fill
 
-        await fill(self.target, source, chain, where)
+        await fill(self.target, source, chain)
 
 
 def store(section: Section) -> PostgresOpener:

@@ -64,6 +64,10 @@ class PostgresQueries(SqlQueries):
         async with self._at_once, moment(self._target) as queries:
             return await queries.rebuild(exported, noted)
 
+    async def scan(self, work: Callable[[Tables], T]) -> T:
+        """Return the result of `work`, which reads. Raises: NotReadable, what `work` raises."""
+        return await self._scan(work)
+
     def close(self) -> None:
         """Close the connections that are not in use."""
         while self._idle:

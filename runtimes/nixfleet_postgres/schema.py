@@ -93,7 +93,7 @@ async def _grant(owner: Connection, schema: str, role: str) -> None:
     await owner.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {to}")
     for rights, tables in _RIGHTS:
         await owner.execute(f"GRANT {rights} ON {', '.join(tables)} TO {to}")
-    await owner.execute(f"GRANT EXECUTE ON FUNCTION make_partitions TO {to}")
+    await owner.execute(f"GRANT EXECUTE ON FUNCTION make_partitions, begin_empty_log_at TO {to}")
 
 
 async def _version(target: Target, connection: Connection) -> int:

@@ -96,6 +96,17 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION make_partitions FROM PUBLIC;
 
+-- Lets a log without rows begin at another row than the first: a log that is copied here may begin so.
+CREATE FUNCTION begin_empty_log_at(first_seq bigint, prev_hash bytea, views bytea) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    IF EXISTS (SELECT FROM event_log) OR EXISTS (SELECT FROM log_start) THEN
+        RAISE EXCEPTION 'the log has rows' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    INSERT INTO log_start VALUES (1, first_seq, prev_hash, views);
+END $$;
+REVOKE EXECUTE ON FUNCTION begin_empty_log_at FROM PUBLIC;
+
 -- Returns the contents that the payload of an artefact refers to, as a JSON object by their hashes, as far as they are
 -- there; nothing for a payload that was altered, which its reader finds.
 CREATE FUNCTION contents_in(payload text) RETURNS text LANGUAGE plpgsql STABLE AS $$
@@ -112,6 +123,14 @@ BEGIN
 EXCEPTION WHEN data_exception THEN
     RETURN NULL;
 END $$;
+
+-- Yields the hash of each content that a row after `after_seq` refers to.
+CREATE FUNCTION referred_contents(after_seq bigint) RETURNS SETOF text LANGUAGE sql STABLE AS $$
+    SELECT part ->> 'content' FROM event_log, json_array_elements(
+        CASE WHEN json_typeof(payload::json -> 'body') = 'array' THEN payload::json -> 'body' END
+    ) AS part
+    WHERE kind = 'artefact_accepted' AND seq > after_seq AND json_typeof(part) = 'object'
+$$;
 
 -- The rows of before are one partition, up to a multiple of the others' size.
 DO $$

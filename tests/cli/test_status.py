@@ -25,6 +25,7 @@ from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from tests.cli.conftest import Invoke
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import Layout
+from tests.engines.scripted_host import ScriptedHost
 from tests.engines.small_fleet import SmallFleet
 
 
@@ -254,3 +255,17 @@ def test_budgets_are_shown_with_the_slots_that_are_taken_and_what_gives_more(
             "returnsAt": "2026-05-16T01:01:00Z",
         }
     ]
+
+
+def test_a_pruned_rollout_whose_channel_still_names_it_is_shown(
+    nixfleet: Invoke, tmp_path: Path
+) -> None:
+    """Its manifest is in force, and its hosts have no records any more."""
+    with closing(ScriptedControlPlane(tmp_path, Layout(waves=(("web-01",),), edges=()))) as plane:
+        ScriptedHost(plane, plane.publish("r1"), "web-01").finish()
+        plane.wait(minutes=7 * 24 * 60)
+        plane.tick()
+        plane.flush()
+    shown = nixfleet("status", plane.database)
+    assert shown.exit_code == 0, shown.output
+    assert "stable@r1  Pruned    host records pruned" in shown.stdout

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 from attrs import evolve
 
 from nixfleet_postgres.target import Target
@@ -51,7 +51,8 @@ def appender(target: Target, server: Server) -> Target:
         await owner.execute(f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{PASSWORD}'")
         await owner.close()
 
-    anyio.run(create)
+    with start_blocking_portal() as portal:
+        portal.call(create)
     url = server.url(user=role.replace(" ", "%20"))
     file = file_of(target.dsn_file.with_name("appender"), url)
     return evolve(target, dsn_file=file, owner_dsn_file=target.dsn_file)

@@ -11,7 +11,7 @@ from attrs import define, field
 
 
 class Cut(Enum):
-    """When the connection of the next statement with arguments breaks."""
+    """When the connection of the next statement breaks."""
 
     BEFORE = auto()
     """The server does not get it."""
@@ -23,13 +23,18 @@ class Cut(Enum):
 
 @define
 class Proxy:
-    """Hands everything on. cut: what becomes of the next statement; cuts: of how many. refusing: no new connections."""
+    """Hands everything on. cut: what becomes of the next statement with arguments; cuts: of how many.
+
+    statements_before_cut: how many statements, also without arguments, go before it; by default none.
+    refusing: no new connections.
+    """
 
     server_port: int
     port: int = 0
     cut: Cut | None = None
     cuts: int = 0
     refusing: bool = False
+    statements_before_cut: int | None = None
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(factory=set)
 
@@ -70,9 +75,7 @@ class Proxy:
         answer_is_lost: asyncio.Event,
     ) -> None:
         while data := await reader.read(1 << 20):
-            cut = (
-                self.cut if data[:1] == b"B" else None
-            )  # Bind: the arguments of a prepared statement
+            cut = self.cut if self._is_next(data) else None
             if cut is not None:
                 self.cut = None
                 self.cuts += 1
@@ -84,6 +87,16 @@ class Proxy:
             await to.drain()
             if cut is Cut.AT_ONCE:
                 return
+
+    def _is_next(self, data: bytes) -> bool:
+        """Whether this is the statement that is cut."""
+        # Bind has the arguments of a prepared statement, Query the text of one without.
+        if self.statements_before_cut is None:
+            return data[:1] == b"B"
+        if data[:1] not in (b"B", b"Q"):
+            return False
+        self.statements_before_cut -= 1
+        return self.statements_before_cut < 0
 
 
 async def _down(

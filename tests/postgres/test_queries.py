@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 async def fill_from(target: Target, database: Path) -> None:
     """Copy a SQLite database to `target`."""
     with closing(open_for_reading(database)) as source:
-        await fill(target, source, check_chain(source), str(database))
+        await fill(target, source, check_chain(source))
 
 
 @pytest.fixture(scope="module")

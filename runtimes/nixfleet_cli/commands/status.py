@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 
+from anyio.from_thread import start_blocking_portal
 from attrs import frozen
 
 from nixfleet_cli.journals.opening import is_journal
@@ -50,7 +51,12 @@ from nixfleet_state_machine.planner.rollout_status import (
     tolerated_hosts,
     wave_statuses,
 )
-from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE, Drift, RolloutRecord
+from nixfleet_state_machine.rollout.state import (
+    BEFORE_FIRST_WAVE,
+    Drift,
+    RolloutRecord,
+    RolloutState,
+)
 
 
 @frozen
@@ -127,9 +133,17 @@ def _moment(stored: StoredLog, store: StoreConfig) -> _Moment:
 def _need(store: StoreConfig) -> Need | None:
     """Return what keeps old rows in the log; `None`: the store drops them in its own way, or not at all."""
     if store.path is None:
-        return None
+        if not store.is_kept_beside:
+            return None
+        with start_blocking_portal() as portal:
+            return portal.call(_need_by_keeper, store)
     with closing(open_for_reading(store.path)) as connection:
         return first_need(connection)
+
+
+async def _need_by_keeper(store: StoreConfig) -> Need | None:
+    async with store.keeping() as keeper:
+        return (await keeper.kept()).need
 
 
 def _lines(moment: _Moment, at: datetime) -> Iterator[str]:
@@ -171,7 +185,7 @@ def rollout_lines(records: Sequence[RolloutRecord], state: State) -> Iterator[st
 
 
 def _rollout(state: State, record: RolloutRecord) -> Row:
-    if record.rollout_id not in state.manifests:
+    if _is_pruned(state, record):
         return record.rollout_id, record.state, "", "host records pruned"
     last_wave = state.view.terms(record.rollout_id).last_wave
     hosts = ", ".join(f"{count} {each}" for each, count in _hosts_by_state(state, record).items())
@@ -181,6 +195,11 @@ def _rollout(state: State, record: RolloutRecord) -> Row:
         _wave_words(record, last_wave) + _guard_words(state, record),
         hosts + _standings(record) + _attempts(state, record),
     )
+
+
+def _is_pruned(state: State, record: RolloutRecord) -> bool:
+    """Whether its hosts have no records any more. While its channel names it, a pruned rollout has its manifest."""
+    return record.state is RolloutState.PRUNED or record.rollout_id not in state.manifests
 
 
 def _wave_words(record: RolloutRecord, last_wave: int) -> str:
@@ -452,7 +471,7 @@ def _value(moment: _Moment, at: datetime) -> object:
 
 
 def _rollout_value(state: State, record: RolloutRecord) -> object:
-    is_pruned = record.rollout_id not in state.manifests
+    is_pruned = _is_pruned(state, record)
     last_wave = None if is_pruned else state.view.terms(record.rollout_id).last_wave
     waves = () if is_pruned else wave_statuses(state.view, record.rollout_id)
     budgets = () if is_pruned else budget_statuses(state.view, record.rollout_id)

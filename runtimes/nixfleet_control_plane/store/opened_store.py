@@ -59,6 +59,16 @@ class FollowedBeside(Protocol):
         ...
 
 
+class KeptBeside(Protocol):
+    """What a `StoreOpener` may have as well, so that `nixfleet log export` can export and drop, and `nixfleet status`
+    say what keeps old rows.
+    """
+
+    def keeping(self) -> AbstractAsyncContextManager[LogKeeper]:
+        """Open what exports and drops, also while another process has the store. Raises: StoreUnusable, NotReadable."""
+        ...
+
+
 class FilledFrom(Protocol):
     """What a `StoreOpener` may have as well, so that `nixfleet db copy` can move a SQLite store into its store."""
 

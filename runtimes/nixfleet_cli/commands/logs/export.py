@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import anyio
 import click
 
 from nixfleet_cli.shared.arguments import now, time
@@ -21,6 +22,7 @@ from nixfleet_cli.shared.database import (
 from nixfleet_cli.shared.exports import refusing_exports
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing, shown_time
+from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.history.rebuild import check_chain
 from nixfleet_control_plane.history.retention.dropping import StartDiffers, drop, export
 from nixfleet_control_plane.history.retention.export_file import NotWritten
@@ -29,10 +31,15 @@ from nixfleet_control_plane.history.retention.exportable import (
     exportable,
     month_after,
 )
+from nixfleet_control_plane.history.retention.keeper import ChainBroken, Exported
 from nixfleet_control_plane.history.shadow import compare_views
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
+from nixfleet_control_plane.reading.queries import NotReadable
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
+from nixfleet_control_plane.store.opened_store import StoreUnusable
+from nixfleet_runtime.config.plugins import PluginUnusable
 from nixfleet_runtime.process import garbage
+from nixfleet_runtime.process.own_process import WorkFailed
 from nixfleet_runtime.storage.copies import NotUpgraded
 from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
 from nixfleet_runtime.storage.opening import is_full
@@ -84,6 +91,9 @@ def export_log(
     the control plane must be stopped. One with [retention] in its configuration does all of this itself while it runs.
     Views stay as they are. Keep the files: what is dropped is only there. DB is the database of a control plane.
 
+    Of a PostgreSQL store, named by --config, whole months (UTC) are exported and dropped, and the control plane may run
+    meanwhile. To drop, the role of the store, or that of its owner_dsn_file, must own the tables.
+
     Exit codes: 0 exported, or nothing to export; 1 the log is damaged, or a file in DIR has other rows; 2 DB or DIR
     cannot be used.
     """
@@ -91,8 +101,15 @@ def export_log(
     if before is not None and month is not None:
         raise click.UsageError("expected --before or --month, found both")
     before = before if month is None else month_after(month)
-    database, directory = _named(database, directory, config_file)
+    store, directory = _named(database, directory, config_file)
     older_than = now() - _KEPT if before is None else min(before, now() - _ALWAYS_KEPT)
+    if store.path is None and store.is_kept_beside:
+        exported = _exported_by_keeper(store, directory, older_than, is_dropped=is_dropped)
+        is_dropped = is_dropped and exported.span.rows > 0
+        lines = _lines(exported.span, exported.files, older_than, is_dropped)
+        output.show(_value(exported.span, exported.files, is_dropped), lines)
+        return
+    database = sqlite_path(store, "nixfleet log export")
     with _refusing(database), refusing_exports(str(database)), ExitStack() as held:
         if is_dropped:
             held.enter_context(only_process_on(database))
@@ -110,16 +127,42 @@ def export_log(
     output.show(_value(span, files, is_dropped), _lines(span, files, older_than, is_dropped))
 
 
+def _exported_by_keeper(
+    store: StoreConfig, directory: Path, older_than: datetime, *, is_dropped: bool
+) -> Exported:
+    """Export whole months of a store that is no file, and drop them. Raises: Findings, Unusable."""
+
+    async def export() -> Exported:
+        async with store.keeping() as keeper:
+            exported = await keeper.export(directory, older_than)
+            if is_dropped and exported.start is not None:
+                await keeper.begin_at(exported.start)
+            while is_dropped and await keeper.remove():
+                pass
+            return exported
+
+    with refusing_exports(store.where):
+        try:
+            return anyio.run(export)
+        except (ChainBroken, DamagedRow, StartDiffers) as error:
+            raise Findings(f"{store.where}: {error}; nothing was dropped") from error
+        except (NotReadable, StoreUnusable, PluginUnusable, WorkFailed) as error:
+            raise Unusable(str(error)) from error
+        except OSError as error:
+            advice = "; make room, and try again" if is_full(error) else ""
+            raise Unusable(f"{error}; nothing was dropped{advice}") from error
+
+
 def _named(
     database: Path | None, directory: Path | None, config_file: Path | None
-) -> tuple[Path, Path]:
-    """Return the path of the database, and the directory. Raises: UsageError, Unusable."""
+) -> tuple[StoreConfig, Path]:
+    """Return the store, and the directory. Raises: UsageError, Unusable."""
     if directory is None:  # one argument alone is DIR
         database, directory = None, database
     if directory is None or not directory.is_dir():
         found = "none" if directory is None else f"none at {directory}"
         raise click.UsageError(f"expected DIR, a directory that is there, found {found}")
-    return sqlite_path(store_named(database, config_file), "nixfleet log export"), directory
+    return store_named(database, config_file), directory
 
 
 def _time_or_date(text: str) -> datetime:

@@ -30,6 +30,7 @@ from nixfleet_control_plane.messages.writes import PutHostRecord, SetRecordsThro
 from nixfleet_control_plane.store.sqlite_statements import statement_of
 from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_control_plane.store.stored_row import PUT_CONTENT, REFERRED
+from nixfleet_control_plane.store.tables import Tables
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.storage.sqlite import transaction
 
@@ -63,7 +64,7 @@ _READ_ROWS_MAX: Final = 1_000
 _UNREFERRED_MAX: Final = 500
 
 
-def export(connection: sqlite3.Connection, directory: Path, span: Exportable) -> tuple[Path, ...]:
+def export(connection: Tables, directory: Path, span: Exportable) -> tuple[Path, ...]:
     """Write the files of `span`; return them once they are durable and verified.
 
     Raises: NotWritten, ExportAltered, OSError.
@@ -76,7 +77,7 @@ def export(connection: sqlite3.Connection, directory: Path, span: Exportable) ->
     return tuple(paths)
 
 
-def start_after(connection: sqlite3.Connection, span: Exportable) -> LogStart:
+def start_after(connection: Tables, span: Exportable) -> LogStart:
     """Return the start of the log without the rows of `span`, with the views as of the last of them. Only reads.
 
     Raises: DamagedRow, sqlite3.Error.
@@ -189,7 +190,7 @@ def drop(connection: sqlite3.Connection, span: Exportable) -> None:
 
 
 def _views_after(
-    connection: sqlite3.Connection, views: sqlite3.Connection, start: LogStart, span: Exportable
+    connection: Tables, views: sqlite3.Connection, start: LogStart, span: Exportable
 ) -> bytes:
     """Bring `views`, which are those at `start`, to the last row of `span`; return that row's hash."""
     state = state_at(start, views)
@@ -220,7 +221,7 @@ def _views_after(
     return head
 
 
-def _rows(connection: sqlite3.Connection, span: Exportable) -> Iterator[LogRow]:
+def _rows(connection: Tables, span: Exportable) -> Iterator[LogRow]:
     """Yield the rows of `span`. No read lasts for long: the write-ahead log grows while there is one."""
     after = span.first_seq - 1
     while portion := tuple(

@@ -33,6 +33,7 @@ from nixfleet_control_plane.history.retention.log_start import LogStart, first_s
 from nixfleet_control_plane.messages.entry_codec import time_of
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.tables import Tables
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.process.own_process import in_own_process
@@ -138,7 +139,7 @@ class SqliteLogKeeper:
         return await self._threaded.between_commits(partial(self._store.between_commits, work))
 
 
-def kept_rows(connection: sqlite3.Connection) -> KeptRows:
+def kept_rows(connection: Tables) -> KeptRows:
     """Return which rows the log has, and what needs them."""
     first = first_seq_of(connection)
     row = connection.execute(
@@ -153,14 +154,19 @@ def export_months(path: Path, directory: Path, before: datetime) -> Exported:
     Raises: ChainBroken, DamagedRow, ExportAltered, NotWritten, OSError, sqlite3.Error.
     """
     with closing(open_for_reading(path)) as connection:
-        span = exportable(connection, before, whole_months=True)
-        if not span.rows:
-            return Exported(span)
-        report = check_chain(connection)
-        if report.problem is not None:
-            raise ChainBroken(report.broken_at, report.problem)
-        files = export(connection, directory, span)
-        return Exported(span, files, start_after(connection, span))
+        return export_whole_months(connection, directory, before)
+
+
+def export_whole_months(tables: Tables, directory: Path, before: datetime) -> Exported:
+    """Do what `LogKeeper.export` says with these tables, which may grow meanwhile. Raises: as `export_months`."""
+    span = exportable(tables, before, whole_months=True)
+    if not span.rows:
+        return Exported(span)
+    report = check_chain(tables)
+    if report.problem is not None:
+        raise ChainBroken(report.broken_at, report.problem)
+    files = export(tables, directory, span)
+    return Exported(span, files, start_after(tables, span))
 
 
 def _reading(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
