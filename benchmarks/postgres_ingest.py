@@ -18,7 +18,7 @@ from benchmarks.harness import Figure, Scale, ratio, scratch
 from benchmarks.life import FACTS_PER_LIFE
 from nixfleet_control_plane.history.rebuild import check_chain
 from nixfleet_control_plane.store.queries import open_for_reading
-from nixfleet_postgres.copies import fill
+from nixfleet_postgres.filling import fill
 from nixfleet_postgres.postgres_store import open_store
 from nixfleet_postgres.target import Target
 from tools.postgres.server import running_server, why_not

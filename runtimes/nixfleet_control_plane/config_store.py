@@ -24,7 +24,12 @@ from nixfleet_control_plane.leadership.shared_store import OpenedShare, SharedSt
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries, one_moment
 from nixfleet_control_plane.reading.stored_log import Looking
-from nixfleet_control_plane.store.opened_store import OpenedStore, StoreOpener, StoreUnusable
+from nixfleet_control_plane.store.opened_store import (
+    OpenedStore,
+    StoreOpener,
+    StoreUnusable,
+    StoreUpgrade,
+)
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
@@ -34,6 +39,7 @@ from nixfleet_runtime.config.path_checks import file_to_write
 from nixfleet_runtime.config.plugins import STORES, Plugin, read_plugin
 from nixfleet_runtime.config.sections import read_write_seconds
 from nixfleet_runtime.kernel.mutator import WRITE_SECONDS_MAX
+from nixfleet_runtime.process.progress import Noted
 from nixfleet_runtime.storage.instance_lock import only_process_on
 
 SQLITE: Final = "sqlite"
@@ -200,6 +206,17 @@ class StoreConfig:
                 raise self.plugin.failed("the store to be kept", error) from error
             self.plugin.require(keeper, LogKeeper)
             yield keeper
+
+    @property
+    def is_upgraded_beside(self) -> bool:
+        """Whether `upgrade` can upgrade the store before a start does."""
+        return hasattr(self.opener, "upgrade")
+
+    async def upgrade(self, *, dry_run: bool, rebuild: bool, noted: Noted) -> StoreUpgrade:
+        """As `UpgradedBeside.upgrade`. Only if `is_upgraded_beside`. Raises: StoreUnusable, DamagedRow."""
+        upgrade = getattr(self.opener, "upgrade")  # noqa: B009
+        done: StoreUpgrade = await upgrade(dry_run=dry_run, rebuild=rebuild, noted=noted)
+        return done
 
     async def fill(self, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
         """Copy a SQLite store into this one, as `FilledFrom.fill`.

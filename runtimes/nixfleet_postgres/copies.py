@@ -1,4 +1,4 @@
-"""Copies a store's tables from PostgreSQL into a SQLite database of the same tables, as of one moment, and back.
+"""Copies a store's tables from PostgreSQL into a SQLite database of the same tables, as of one moment.
 
 So what loads a state, and what compares views, is written once: both read the copy, which is as large as the fleet.
 """
@@ -11,26 +11,20 @@ from typing import Final
 import anyio.to_thread
 import orjson
 
-from nixfleet_control_plane.history.rebuild import DERIVED_VIEWS, ChainReport
-from nixfleet_control_plane.history.retention.log_start import WHOLE, log_start, views_at
-from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.history.rebuild import DERIVED_VIEWS
+from nixfleet_control_plane.history.retention.log_start import WHOLE, views_at
 from nixfleet_control_plane.store.stored_row import LOG_BEGINS_AT, LOG_COLUMNS, PUT_CONTENT
-from nixfleet_postgres.connecting import Connection, connected, permitted
-from nixfleet_postgres.errors import SchemaNotEmpty
-from nixfleet_postgres.schema import make_schema
-from nixfleet_postgres.target import Target
+from nixfleet_postgres.connecting import Connection
 from nixfleet_postgres.texts import restored, storable
 
 SHARD: Final = "main"
 """The name of the only shard."""
 ROWS_AT_ONCE: Final = 5_000
-BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 _CONTENTS_AT_ONCE: Final = 20
 """The hosts of a large fleet are one content, of tens of megabytes."""
-_CACHE: Final = ("host_rollout_records", "host_records_through")
-_SIGNATURE: Final = LogRow._fields.index("signature")
-_COLUMNS: Final = f"{LOG_COLUMNS}, prev_hash, hash"
-_PUT_ROW: Final = f"INSERT INTO event_log ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+CACHE: Final = ("host_rollout_records", "host_records_through")
+COLUMNS: Final = f"{LOG_COLUMNS}, prev_hash, hash"
+_PUT_ROW: Final = f"INSERT INTO event_log ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 
 _THROUGH: Final = "(SELECT coalesce(max(event_log_seq), 0) FROM host_records_through)"
 _NEEDED_BY_A_START: Final = (
@@ -64,7 +58,7 @@ async def copy_views(connection: Connection, to: sqlite3.Connection) -> None:
     Damaged rows are copied as they are: whoever reads the copy finds them.
     """
     to.execute("BEGIN")
-    for table in (*_CACHE, *DERIVED_VIEWS, "log_start"):
+    for table in (*CACHE, *DERIVED_VIEWS, "log_start"):
         await _copy(connection, to, f"SELECT * FROM {table}", f"INSERT INTO {table} VALUES ")
     to.execute("COMMIT")
 
@@ -80,11 +74,11 @@ async def copy_for_a_start(
     await copy_views(connection, to)
     to.execute("BEGIN")
     if from_log:
-        for table in _CACHE:
+        for table in CACHE:
             to.execute(f"DELETE FROM {table}")
     for which_rows in _NEEDED_BY_A_START:
         needed = which_rows.format(through="0" if from_log else _THROUGH)
-        query = f"SELECT {_COLUMNS} FROM event_log WHERE {needed} ORDER BY seq"
+        query = f"SELECT {COLUMNS} FROM event_log WHERE {needed} ORDER BY seq"
         await _copy(connection, to, query, _PUT_ROW)
     wanted = await anyio.to_thread.run_sync(_referred, to)
     for begin in range(0, len(wanted), _CONTENTS_AT_ONCE):
@@ -132,69 +126,3 @@ def _put(to: sqlite3.Connection, statement: str, rows: Iterable[Sequence[object]
 
 def _places(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
-
-
-async def fill(target: Target, source: sqlite3.Connection, chain: ChainReport) -> None:
-    """Copy all of a SQLite store into the schema, made if it is not there. All of it is there in the end, or nothing.
-
-    source: a connection that reads, as of one moment. chain: of its log, intact.
-    Raises: PostgresUnusable, SchemaNotEmpty.
-    """
-    async with connected(target) as connection:
-        await make_schema(target, connection)
-        with permitted(target, "write to all tables of the store"):
-            async with connection.transaction():
-                # Whoever opens the store meanwhile waits for this row.
-                made = await connection.fetchval(
-                    "INSERT INTO shards (shard, epoch, holder, lease_until, head_seq, head_hash)"
-                    " VALUES ($1, 0, 'a copy', clock_timestamp(), $2, $3) ON CONFLICT DO NOTHING RETURNING true",
-                    SHARD,
-                    chain.rows,
-                    chain.head_hash,
-                )
-                if not made:
-                    remedy = "name another `schema` in [store], or drop this one if its data is worth nothing"
-                    raise SchemaNotEmpty(target.where, "no control plane's data", "a log", remedy)
-                await _put_start(connection, source)
-                await connection.execute("SELECT make_partitions($1)", chain.rows)
-                for table in (*_CACHE, *DERIVED_VIEWS):
-                    await _put_all(connection, table, source.execute(f"SELECT * FROM {table}"))
-                contents = source.execute("SELECT hash, text FROM contents")
-                await _put_all(connection, "contents", contents)
-                rows = source.execute(
-                    f"SELECT {_COLUMNS} FROM event_log WHERE seq >= {LOG_BEGINS_AT} ORDER BY seq"
-                )
-                await _put_all(connection, "event_log", map(_with_text_signature, rows))
-
-
-async def _put_start(connection: Connection, source: sqlite3.Connection) -> None:
-    """Let the log begin where that of the source does: its first rows may have been exported and dropped."""
-    start = log_start(source)
-    if start.first_seq > 1:
-        await connection.execute(
-            "SELECT begin_empty_log_at($1, $2, $3)", start.first_seq, start.prev_hash, start.views
-        )
-
-
-async def _put_all(connection: Connection, table: str, rows: Iterable[Sequence[object]]) -> None:
-    left = iter(rows)
-    while some := await anyio.to_thread.run_sync(_some, left):
-        await connection.copy_records_to_table(table, records=some)
-
-
-def _some(rows: Iterator[Sequence[object]]) -> list[Sequence[object]]:
-    """Return the next rows: as many as are copied at once. Hosts decide how long theirs are."""
-    some, size = list[Sequence[object]](), 0
-    for row in rows:
-        some.append(tuple(map(storable, row)))
-        size += sum(len(value) for value in row if isinstance(value, str | bytes))
-        if size >= BYTES_AT_ONCE or len(some) == ROWS_AT_ONCE:
-            break
-    return some
-
-
-def _with_text_signature(row: Sequence[object]) -> Sequence[object]:
-    signature = row[_SIGNATURE]
-    if isinstance(signature, bytes):
-        return (*row[:_SIGNATURE], signature.hex(), *row[_SIGNATURE + 1 :])
-    return row

@@ -1,6 +1,9 @@
 """Why a PostgreSQL database cannot be used as a store. Each error says what to do; none shows a password."""
 
-from nixfleet_control_plane.store.opened_store import StoreUnusable
+from collections.abc import Sequence
+
+from nixfleet_control_plane.history.rebuild import ViewDifference
+from nixfleet_control_plane.store.opened_store import StoreUnusable, ViewsOfStoreDiffer
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.kernel.write_failures import OwnershipLost
 
@@ -61,6 +64,18 @@ class SchemaMissing(PostgresUnusable):
 
 class SchemaVersionRefused(PostgresUnusable):
     """The schema is of a version that this program does not know, or may not change."""
+
+
+class StoredViewsDiffer(PostgresUnusable, ViewsOfStoreDiffer):
+    """This program derives other views from the log than are stored. differences: all of them."""
+
+    def __init__(self, where: str, found: str, differences: Sequence[ViewDifference]) -> None:
+        remedy = (
+            "nothing was changed: go on with the program that wrote them, or let `nixfleet db upgrade --rebuild "
+            "--config FILE` derive the views anew, after a backup"
+        )
+        super().__init__(where, "the views that this program derives from the log", found, remedy)
+        self.differences = tuple(differences)
 
 
 class AnotherFleet(PostgresUnusable):

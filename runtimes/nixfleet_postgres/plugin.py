@@ -20,11 +20,12 @@ from nixfleet_control_plane.leadership.lease import (
 )
 from nixfleet_control_plane.leadership.shared_store import OpenedShare
 from nixfleet_control_plane.reading.queries import Queries
-from nixfleet_control_plane.store.opened_store import OpenedStore
+from nixfleet_control_plane.store.opened_store import OpenedStore, StoreUpgrade
 from nixfleet_postgres.errors import ConnectionTextUnusable
 from nixfleet_postgres.target import Target, connection_url
 from nixfleet_runtime.config.options import Section
 from nixfleet_runtime.config.path_checks import private_file
+from nixfleet_runtime.process.progress import Noted
 
 NAME_LENGTH_MAX: Final = 63
 """What PostgreSQL keeps of a name; it cuts off the rest."""
@@ -54,12 +55,13 @@ class PostgresOpener:
     @asynccontextmanager
     async def sharing(self) -> AsyncGenerator[OpenedShare]:
         """As `Shares.sharing`. Raises: PostgresUnusable."""
+        from nixfleet_postgres.keeper import PostgresLogKeeper
         from nixfleet_postgres.reading import PostgresQueries
         from nixfleet_postgres.sharing import open_share
 
         async with open_share(self.target, self.lease_seconds) as shared:
             with closing(PostgresQueries(self.target)) as queries:
-                yield OpenedShare(shared, queries)
+                yield OpenedShare(shared, queries, PostgresLogKeeper(self.target, queries))
 
     def reading(self) -> AbstractAsyncContextManager[Queries]:
         """Answer as of one moment. Takes nothing over. Raises: NotReadable."""
@@ -84,9 +86,15 @@ class PostgresOpener:
         with closing(PostgresQueries(self.target)) as queries:
             yield PostgresLogKeeper(self.target, queries, export_here)
 
+    async def upgrade(self, *, dry_run: bool, rebuild: bool, noted: Noted) -> StoreUpgrade:
+        """As `UpgradedBeside.upgrade`."""
+        from nixfleet_postgres.upgrading import upgrade
+
+        return await upgrade(self.target, dry_run=dry_run, rebuild=rebuild, noted=noted)
+
     async def fill(self, source: sqlite3.Connection, chain: ChainReport, where: str) -> None:
         """As `FilledFrom.fill`."""
-        from nixfleet_postgres.copies import fill
+        from nixfleet_postgres.filling import fill
 
         await fill(self.target, source, chain)
 

@@ -25,8 +25,8 @@ from nixfleet_postgres.appending import Appended, Head, appended
 from nixfleet_postgres.connecting import CONNECTION_ERRORS, Connection, connect, permitted
 from nixfleet_postgres.copies import SHARD, copy_for_a_start, empty_tables, one_moment
 from nixfleet_postgres.errors import AnotherOwner, PostgresUnusable
-from nixfleet_postgres.schema import make_schema
 from nixfleet_postgres.target import Target
+from nixfleet_postgres.upgrading import PROGRAM, make_schema
 from nixfleet_runtime.kernel.write_failures import OutcomeUnknown, OwnershipLost, Unreachable
 
 LEASE: Final = timedelta(seconds=3)
@@ -50,7 +50,7 @@ class Owned:
 async def open_store(target: Target) -> "PostgresStore":
     """Return the store, which this process owns from now on: one that had it before can write no more.
 
-    Makes the schema if there is none. Raises: PostgresUnusable.
+    Makes the schema if there is none. Raises: PostgresUnusable, DamagedRow.
     """
     connection = await connect(target)
     try:
@@ -58,14 +58,15 @@ async def open_store(target: Target) -> "PostgresStore":
         holder = secrets.token_hex(16)
         with permitted(target, "write to the table `shards`"):
             row = await connection.fetchrow(
-                "INSERT INTO shards AS s (shard, epoch, holder, lease_until, head_seq, head_hash)"
-                " VALUES ($1, 1, $2, clock_timestamp() + $3, 0, $4) ON CONFLICT (shard) DO UPDATE"
-                " SET epoch = s.epoch + 1, holder = $2, lease_until = clock_timestamp() + $3"
+                "INSERT INTO shards AS s (shard, epoch, holder, lease_until, head_seq, head_hash, program)"
+                " VALUES ($1, 1, $2, clock_timestamp() + $3, 0, $4, $5) ON CONFLICT (shard) DO UPDATE"
+                " SET epoch = s.epoch + 1, holder = $2, lease_until = clock_timestamp() + $3, program = $5"
                 " RETURNING epoch, head_seq, head_hash",
                 SHARD,
                 holder,
                 LEASE,
                 FIRST_PREV_HASH,
+                PROGRAM,
             )
         assert row is not None, "an upsert returns its row"
     except BaseException:

@@ -1,10 +1,10 @@
 """The read port of the PostgreSQL store: each question is SQL on a read-only connection beside the one that writes."""
 
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -16,12 +16,13 @@ from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.reading.queries import NotReadable
 from nixfleet_control_plane.reading.sql_queries import SqlQueries
 from nixfleet_control_plane.store.queries import HEAD, Query
-from nixfleet_control_plane.store.tables import ChainedRow, Rows, Tables
+from nixfleet_control_plane.store.tables import Tables
 from nixfleet_postgres.blocking import BlockingTables, RowsWereDropped
 from nixfleet_postgres.connecting import Connection, connect
 from nixfleet_postgres.copies import copy_views, empty_tables, one_moment
 from nixfleet_postgres.dialect import arguments, in_postgresql, plain
 from nixfleet_postgres.errors import PostgresUnusable
+from nixfleet_postgres.moment_tables import MomentTables
 from nixfleet_postgres.schema import require_schema
 from nixfleet_postgres.target import Target
 from nixfleet_runtime.process.progress import Noted, unnoted
@@ -124,7 +125,7 @@ class PostgresMoment(SqlQueries):
     ) -> None:
         self._target = target
         log = BlockingTables(connection, first_seq_of(views), head_seq)
-        self._tables = _MomentTables(views, log)
+        self._tables = MomentTables(views, log)
         self._one_at_a_time = anyio.Lock()
 
     async def _answer(self, query: Query[T]) -> T:
@@ -134,20 +135,6 @@ class PostgresMoment(SqlQueries):
         async with self._one_at_a_time:
             with as_not_readable(self._target):
                 return await anyio.to_thread.run_sync(work, self._tables)
-
-
-class _MomentTables:
-    """The `Tables` of one moment: the log is in one place, all else in another."""
-
-    def __init__(self, views: sqlite3.Connection, log: BlockingTables) -> None:
-        self._views = views
-        self._log = log
-
-    def execute(self, sql: str, values: Sequence[Any] = (), /) -> Rows:
-        return (self._log if "event_log " in f"{sql} " else self._views).execute(sql, values)
-
-    def chain(self, after_seq: int) -> Iterator[ChainedRow]:
-        return self._log.chain(after_seq)
 
 
 async def connect_to_read(target: Target, file: Path | None = None) -> Connection:

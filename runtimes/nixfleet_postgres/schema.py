@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Final
 
 from nixfleet_control_plane.history.rebuild import DERIVED_VIEWS
-from nixfleet_postgres.connecting import Connection, connected, permitted
+from nixfleet_postgres.connecting import Connection, permitted
 from nixfleet_postgres.errors import AnotherFleet, SchemaMissing, SchemaVersionRefused
 from nixfleet_postgres.target import Target
 
@@ -32,7 +32,7 @@ async def require_schema(target: Target, connection: Connection) -> None:
 
     Raises: SchemaMissing, SchemaVersionRefused, AnotherFleet, PermissionMissing.
     """
-    version = await _version(target, connection)
+    version = await schema_version(target, connection)
     if version == 0:
         remedy = "start the control plane once: it makes the schema"
         raise SchemaMissing(target.where, "the schema of a control plane", "none", remedy)
@@ -48,40 +48,31 @@ async def require_schema(target: Target, connection: Connection) -> None:
         )
 
 
-async def make_schema(target: Target, connection: Connection) -> None:
-    """Make the schema if there is none, and upgrade an older one. connection: of the store's own role.
+async def upgrade_schema(target: Target, owner: Connection, role: str) -> bool:
+    """Make the schema if there is none, and upgrade an older one; return whether there is a log that was upgraded.
 
-    Raises: as `require_schema` and `connect`.
+    owner: of the role that owns the schema, in a transaction; role: what the store itself uses.
+    Raises: SchemaVersionRefused.
     """
-    if await _version(target, connection) < VERSION:
-        role = await connection.fetchval("SELECT current_user")
-        async with connected(target, target.owner_dsn_file) as owner:
-            await _upgrade(target, owner, role)
-    await require_schema(target, connection)
-
-
-async def _upgrade(target: Target, owner: Connection, role: str) -> None:
-    with permitted(target, "create the schema and its tables"):
-        async with owner.transaction():
-            await owner.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-            name = await owner.fetchval("SELECT quote_ident($1)", target.schema)
-            if not await owner.fetchval(
-                "SELECT true FROM pg_namespace WHERE nspname = $1", target.schema
-            ):
-                await owner.execute(f"CREATE SCHEMA {name}")
-            await owner.execute(
-                "CREATE TABLE IF NOT EXISTS schema_versions ("
-                "version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
-            )
-            # Asked again: another process may have done it while this one waited for the lock.
-            for version in range(await _version(target, owner) + 1, VERSION + 1):
-                script = files("nixfleet_postgres").joinpath(f"schema_{version}.sql")
-                await owner.execute(script.read_text(encoding="utf-8"))
-                await owner.execute("INSERT INTO schema_versions VALUES ($1)", version)
-            await owner.execute(
-                "INSERT INTO database (fleet) VALUES ($1) ON CONFLICT DO NOTHING", target.fleet
-            )
-            await _grant(owner, name, role)
+    await owner.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    name = await owner.fetchval("SELECT quote_ident($1)", target.schema)
+    if not await owner.fetchval("SELECT true FROM pg_namespace WHERE nspname = $1", target.schema):
+        await owner.execute(f"CREATE SCHEMA {name}")
+    await owner.execute(
+        "CREATE TABLE IF NOT EXISTS schema_versions ("
+        "version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+    )
+    # Asked again: another process may have done it while this one waited for the lock.
+    found = await schema_version(target, owner)
+    for version in range(found + 1, VERSION + 1):
+        script = files("nixfleet_postgres").joinpath(f"schema_{version}.sql")
+        await owner.execute(script.read_text(encoding="utf-8"))
+        await owner.execute("INSERT INTO schema_versions VALUES ($1)", version)
+    await owner.execute(
+        "INSERT INTO database (fleet) VALUES ($1) ON CONFLICT DO NOTHING", target.fleet
+    )
+    await _grant(owner, name, role)
+    return 0 < found < VERSION and bool(await owner.fetchval("SELECT count(*) FROM shards"))
 
 
 async def _grant(owner: Connection, schema: str, role: str) -> None:
@@ -96,7 +87,7 @@ async def _grant(owner: Connection, schema: str, role: str) -> None:
     await owner.execute(f"GRANT EXECUTE ON FUNCTION make_partitions, begin_empty_log_at TO {to}")
 
 
-async def _version(target: Target, connection: Connection) -> int:
+async def schema_version(target: Target, connection: Connection) -> int:
     """Return the schema's version; 0: there is none. Raises: SchemaVersionRefused, PermissionMissing."""
     with permitted(target, "use the schema"):
         # By its name: a schema that the role may not use looks as if it had no tables.

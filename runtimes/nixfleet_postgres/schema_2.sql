@@ -14,9 +14,11 @@ BEGIN
     END LOOP;
 END $$;
 
--- program: the version of nixfleet that wrote last. partition_rows: how many rows a new partition of the log takes.
+-- program: the version of nixfleet that opened the shard last, to write.
+ALTER TABLE shards ADD COLUMN program text COLLATE "C";
+
+-- partition_rows: how many rows a new partition of the log takes.
 ALTER TABLE database
-    ADD COLUMN program text,
     ADD COLUMN partition_rows bigint NOT NULL DEFAULT 1000000 CHECK (partition_rows > 0);
 
 -- Where the log begins, if its first rows were exported and dropped, and the views as of the row before: a compressed

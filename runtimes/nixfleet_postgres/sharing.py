@@ -33,8 +33,8 @@ from nixfleet_postgres.copies import ROWS_AT_ONCE, SHARD, copy_for_a_start, empt
 from nixfleet_postgres.errors import AnotherOwner, PostgresUnusable
 from nixfleet_postgres.postgres_store import Owned, PostgresStore
 from nixfleet_postgres.reading import PostgresQueries
-from nixfleet_postgres.schema import make_schema
 from nixfleet_postgres.target import Target
+from nixfleet_postgres.upgrading import PROGRAM, make_schema
 from nixfleet_runtime.kernel.write_failures import Unreachable
 
 NOBODY: Final = ""
@@ -50,7 +50,7 @@ _LOOK: Final = (
     " FROM shards AS s WHERE shard = $1"
 )
 _TAKE: Final = (
-    "UPDATE shards SET epoch = epoch + 1, holder = $2, url = $3, lease_until = clock_timestamp() + $4"
+    "UPDATE shards SET epoch = epoch + 1, holder = $2, url = $3, lease_until = clock_timestamp() + $4, program = $7"
     " WHERE shard = $1 AND epoch = $5 AND (lease_until <= clock_timestamp() OR $6)"
     " RETURNING epoch, head_seq, head_hash"
 )
@@ -206,7 +206,14 @@ class PostgresShare:
             try:
                 with permitted(self._target, "write to the table `shards`"):
                     row = await connection.fetchrow(
-                        _TAKE, SHARD, self._holder, url, self._lease, seen.epoch, seen.is_abandoned
+                        _TAKE,
+                        SHARD,
+                        self._holder,
+                        url,
+                        self._lease,
+                        seen.epoch,
+                        seen.is_abandoned,
+                        PROGRAM,
                     )
             except BaseException:
                 self._end(connection)

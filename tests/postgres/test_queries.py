@@ -14,7 +14,7 @@ from nixfleet_control_plane.reading.queries import NotReadable
 from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_postgres.blocking import PAGE_BYTES_MAX
-from nixfleet_postgres.copies import fill
+from nixfleet_postgres.filling import fill
 from nixfleet_postgres.postgres_store import open_store
 from nixfleet_postgres.reading import PostgresQueries, moment
 from nixfleet_postgres.target import Target

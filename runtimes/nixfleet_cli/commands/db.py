@@ -1,7 +1,7 @@
 """`nixfleet db`: the files of both services, a control plane's database and an agent's journal, and their versions."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,18 +17,23 @@ from nixfleet_cli.shared.database import config_option, sqlite_path, store_named
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing
 from nixfleet_cli.shared.progress import progress
-from nixfleet_control_plane.config_store import NotFilled
+from nixfleet_control_plane.config_store import NotFilled, StoreConfig
 from nixfleet_control_plane.history.rebuild import check_chain
 from nixfleet_control_plane.history.shadow import ViewsDiffer, compare_views, derive_views_anew
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
-from nixfleet_control_plane.store.opened_store import StoreUnusable
+from nixfleet_control_plane.store.opened_store import (
+    StoreUnusable,
+    StoreUpgrade,
+    ViewsOfStoreDiffer,
+)
 from nixfleet_control_plane.store.queries import HEAD, open_for_reading
 from nixfleet_proto.codec import DecodeError
 from nixfleet_runtime.config.plugins import PluginUnusable
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.progress import Noted
 from nixfleet_runtime.storage.copies import DamagedDatabase, NotEnoughSpace, NotUpgraded
+from nixfleet_runtime.storage.file_format import Step
 from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
 from nixfleet_runtime.storage.opening import is_full
 from nixfleet_runtime.storage.sqlite import CommitInDoubt, NotOurDatabase, SchemaRefused
@@ -67,11 +72,19 @@ def upgrade(
     transaction, and verifies the result: killed at any moment, or with a full disk, PATH is as it was. Both services do
     the same when they start. --rebuild makes a copy in any case.
 
+    Of a PostgreSQL store, named by --config, the schema is upgraded in one transaction, and a control plane that has it
+    writes to it no more. No copy is made: make a backup by the server's own means. There --dry-run compares the views
+    with the log, if the schema has this program's version.
+
     Exit codes: 0 PATH has this program's version; 1 PATH is damaged, or its log gives other views; 2 PATH cannot be
     used.
     """
     garbage.collect_rarely()
-    file = sqlite_path(store_named(file, config_file, "PATH"), "nixfleet db upgrade")
+    store = store_named(file, config_file, "PATH")
+    if store.path is None and store.is_upgraded_beside:
+        _upgrade_store(output, store, dry_run=dry_run, rebuild=rebuild)
+        return
+    file = sqlite_path(store, "nixfleet db upgrade")
     with _refusing(file):
         file_format, plan = planned_upgrade(file, (DATABASE_FORMAT, JOURNAL_FORMAT))
         is_database = file_format is DATABASE_FORMAT
@@ -139,6 +152,54 @@ def copy(output: Output, source: str, config_file: Path) -> None:
     output.show(value, [done])
 
 
+def _upgrade_store(output: Output, store: StoreConfig, *, dry_run: bool, rebuild: bool) -> None:
+    """Upgrade a store that is no file. Raises: Findings, Unusable."""
+    try:
+        with progress(output, f"upgrading {store.where}", "rows") as bar:
+            done = anyio.run(
+                partial(store.upgrade, dry_run=dry_run, rebuild=rebuild, noted=bar.noted)
+            )
+    except DamagedRow as error:
+        raise Findings(f"{store.where} was not upgraded, and is as it was: {error}") from error
+    except StoreUnusable as error:
+        raise (Findings if isinstance(error, ViewsOfStoreDiffer) else Unusable)(
+            str(error)
+        ) from error
+    except PluginUnusable as error:
+        raise Unusable(str(error)) from error
+    output.show(_store_value(store, done), _store_lines(store, done, dry_run=dry_run))
+
+
+def _store_lines(store: StoreConfig, done: StoreUpgrade, *, dry_run: bool) -> Iterator[str]:
+    yield f"{store.where} has version {done.found} of its schema; this program writes {done.version}"
+    for step in done.steps:
+        yield f"  to {step.version}: {step.summary}"
+    yield from _corrected_lines(done.corrected)
+    if dry_run:
+        if not done.steps:
+            yield "the views equal those derived from the log"
+        yield "nothing was done: --dry-run"
+        return
+    yield f"verified: {done.rows} rows, and the views equal those derived from the log"
+    yield "it was upgraded" if done.steps else "nothing to upgrade"
+
+
+def _store_value(store: StoreConfig, done: StoreUpgrade) -> object:
+    return {
+        "path": store.where,
+        "kind": f"the store of a control plane, of kind {store.plugin.name}",
+        "found": done.found,
+        "version": done.version,
+        "steps": _steps_value(done.steps),
+        "bytesNeeded": None,
+        "bytesFree": None,
+        "upgraded": done.rows is not None and bool(done.steps),
+        "copy": None,
+        "corrected": list(done.corrected),
+        "logRows": done.rows,
+    }
+
+
 def _check(is_database: bool, rebuild: bool, noted: Noted) -> Check:
     if not is_database:
         return require_readable
@@ -171,16 +232,24 @@ def _plan_lines(plan: UpgradePlan) -> Iterator[str]:
 def _done_lines(plan: UpgradePlan, done: Upgraded, rows: int | None) -> Iterator[str]:
     if done.copy is not None:
         yield f"the file of before is {done.copy}"
-    if done.corrected:
-        yield f"derived anew from the log, {len(done.corrected)} row(s):"
-        yield from (f"  {line}" for line in done.corrected[:_CORRECTED_SHOWN_MAX])
-        if len(done.corrected) > _CORRECTED_SHOWN_MAX:
-            yield f"  and {len(done.corrected) - _CORRECTED_SHOWN_MAX} more"
+    yield from _corrected_lines(done.corrected)
     if rows is not None:
         yield f"verified: the chain of the log holds, {rows} rows, and the views equal those derived from it"
     else:
         yield "verified: everything in it can be read"
     yield "it was upgraded" if plan.found != plan.version else "nothing to upgrade"
+
+
+def _corrected_lines(corrected: Sequence[str]) -> Iterator[str]:
+    if corrected:
+        yield f"derived anew from the log, {len(corrected)} row(s):"
+        yield from (f"  {line}" for line in corrected[:_CORRECTED_SHOWN_MAX])
+        if len(corrected) > _CORRECTED_SHOWN_MAX:
+            yield f"  and {len(corrected) - _CORRECTED_SHOWN_MAX} more"
+
+
+def _steps_value(steps: Iterable[Step]) -> object:
+    return [{"version": step.version, "summary": step.summary} for step in steps]
 
 
 def _megabytes(count: int) -> str:
@@ -193,7 +262,7 @@ def _value(plan: UpgradePlan, done: Upgraded | None, rows: int | None) -> object
         "kind": plan.kind,
         "found": plan.found,
         "version": plan.version,
-        "steps": [{"version": step.version, "summary": step.summary} for step in plan.steps],
+        "steps": _steps_value(plan.steps),
         "bytesNeeded": plan.space.needed if plan.steps else 0,
         "bytesFree": plan.space.free,
         "upgraded": done is not None and plan.found != plan.version,

@@ -15,10 +15,16 @@ from nixfleet_control_plane.history.retention.keeper import LogKeeper
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.store.store import Store
 from nixfleet_proto.errors import NixfleetError
+from nixfleet_runtime.process.progress import Noted
+from nixfleet_runtime.storage.file_format import Step
 
 
 class StoreUnusable(NixfleetError):
     """The store cannot be opened for a reason that its operator can remove. Subclasses say what to do."""
+
+
+class ViewsOfStoreDiffer(StoreUnusable):
+    """This program derives other views from the log than the store has, so it does not write to it."""
 
 
 @frozen
@@ -66,6 +72,32 @@ class KeptBeside(Protocol):
 
     def keeping(self) -> AbstractAsyncContextManager[LogKeeper]:
         """Open what exports and drops, also while another process has the store. Raises: StoreUnusable, NotReadable."""
+        ...
+
+
+@frozen
+class StoreUpgrade:
+    """An upgrade of a store. found: its version before; version: that of this program.
+
+    corrected: the rows of views that were derived anew, a line each. rows: of the log; `None`: nothing was done.
+    """
+
+    found: int
+    version: int
+    steps: tuple[Step, ...]
+    corrected: tuple[str, ...] = ()
+    rows: int | None = None
+
+
+class UpgradedBeside(Protocol):
+    """What a `StoreOpener` may have as well, so that `nixfleet db upgrade` upgrades its store."""
+
+    async def upgrade(self, *, dry_run: bool, rebuild: bool, noted: Noted) -> StoreUpgrade:
+        """Upgrade the store, and compare its views with its log. dry_run: change nothing, and say what would be done.
+
+        rebuild: replace each row of the views that differs. noted: so many more rows were replayed.
+        Raises: StoreUnusable, DamagedRow.
+        """
         ...
 
 
