@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 # By content, not by name: who writes vectors names the file.
 _GZIP_MAGIC = b"\x1f\x8b"
+LINE_BYTES_MAX = 64 * 1024 * 1024
+"""Far more than a vector has: a few bytes of an archive can be a line of gigabytes."""
 
 
 @frozen
@@ -75,7 +77,11 @@ def _lines(path: Path) -> Iterator[bytes | str]:
         is_archive = start.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     with gzip.open(path) if is_archive else path.open("rb") as lines:
         try:
-            yield from lines
+            while line := lines.readline(LINE_BYTES_MAX + 1):
+                if len(line) > LINE_BYTES_MAX:
+                    yield f"expected lines of at most {LINE_BYTES_MAX} bytes, found a longer one"
+                    return
+                yield line
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             yield f"the archive is damaged: {error}"
 

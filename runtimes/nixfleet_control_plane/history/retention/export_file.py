@@ -25,6 +25,7 @@ from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, c
 from nixfleet_control_plane.store.contents import ContentDamaged
 from nixfleet_control_plane.store.stored_row import stored_payload, whole_payload
 from nixfleet_proto.errors import NixfleetError
+from nixfleet_runtime.storage.decompressed import TooLong, gunzipped
 from nixfleet_runtime.storage.opening import is_full
 from nixfleet_runtime.storage.regular_file import (
     LARGE_FILE_BYTES_MAX,
@@ -43,6 +44,8 @@ _READ_BYTES_MAX: Final = 4 * LARGE_FILE_BYTES_MAX
 _ASCII_BYTES_MAX: Final = 2
 _OTHER_BYTES_MAX: Final = 12
 """How many bytes a character of a payload takes in a file: `\\"`, and two `\\uXXXX` for one beyond 16 bits."""
+_TEXT_BYTES_MAX: Final = max(BYTES_MAX, _OTHER_BYTES_MAX * LARGE_FILE_BYTES_MAX) + 4096 * ROWS_MAX
+"""More than a file has: the payloads, or those of its one row, and of each row the other columns."""
 _MODE: Final = 0o600
 _PATTERN: Final = "log-*.jsonl.gz"
 _UNFINISHED: Final = ".log.partial"
@@ -57,6 +60,7 @@ _MALFORMED: Final = (
     zlib.error,
     gzip.BadGzipFile,
     ContentDamaged,
+    TooLong,
 )
 """What reading and hashing raise for a content that is no export. `ExportRefused` is none of them."""
 
@@ -274,7 +278,7 @@ def _read(path: Path) -> tuple[Span, list[LogRow]]:
     """Return the span of a file and its rows. Raises: ExportAltered, OSError."""
     content = read_regular_file(path, bytes_max=_READ_BYTES_MAX)
     try:
-        header, *lines = gzip.decompress(content).decode().splitlines()
+        header, *lines = gunzipped(content, _TEXT_BYTES_MAX).decode().splitlines()
         span, columns = _header(path, json.loads(header))
         return span, _verified(path, span, _rows(path, columns, map(json.loads, lines)))
     except _MALFORMED as error:

@@ -7,7 +7,6 @@ Source: docs/spec/runtimes.md, Retention.
 """
 
 import sqlite3
-import zlib
 from typing import Final
 
 from attrs import evolve, frozen
@@ -19,6 +18,7 @@ from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.sqlite_store import snapshot_of
 from nixfleet_control_plane.store.stored_row import LOG_BEGINS_AT
 from nixfleet_control_plane.store.tables import Tables
+from nixfleet_runtime.storage.decompressed import inflated
 from nixfleet_runtime.storage.file_format import statements
 
 
@@ -31,6 +31,8 @@ class LogStart:
     views: bytes
 
 
+VIEWS_BYTES_MAX: Final = 2**31 - 1
+"""How large the views before the first row may be: those of a million hosts are smaller."""
 WHOLE: Final = LogStart(1, FIRST_PREV_HASH, b"")
 """The start of a log of which nothing was dropped."""
 
@@ -57,7 +59,7 @@ def views_at(start: LogStart, *, check_same_thread: bool = True) -> sqlite3.Conn
         views.executescript(DATABASE_FORMAT.schema)
         views.execute(f"PRAGMA user_version={DATABASE_FORMAT.version}")
     else:
-        views.deserialize(zlib.decompress(start.views))
+        views.deserialize(inflated(start.views, VIEWS_BYTES_MAX))
         (version,) = views.execute("PRAGMA user_version").fetchone()
         for step in DATABASE_FORMAT.steps_after(version):
             for statement in statements(step.script):
