@@ -12,6 +12,7 @@ from attrs import evolve, fields_dict, frozen
 
 from nixfleet_control_plane.config_judges import JudgeConfig, read_judges
 from nixfleet_control_plane.config_retention import read_retention
+from nixfleet_control_plane.config_shards import ShardConfig, read_shards
 from nixfleet_control_plane.config_store import StoreConfig, read_store
 from nixfleet_control_plane.config_transports import TransportConfig, read_transports
 from nixfleet_control_plane.history.retention.worker import RetentionConfig
@@ -128,6 +129,7 @@ class ControlPlaneConfig:
     judges: Mapping[str, JudgeConfig | Judge] = FrozenMap()
     transports: Mapping[str, TransportConfig] = FrozenMap()
     retention: RetentionConfig | None = None
+    shards: tuple[ShardConfig, ...] = ()
 
 
 def load_control_plane_config(path: Path, environ: Mapping[str, str]) -> ControlPlaneConfig:
@@ -141,8 +143,9 @@ def load_control_plane_config(path: Path, environ: Mapping[str, str]) -> Control
 
 def read_control_plane_config(root: Section) -> ControlPlaneConfig:
     """Return the configuration in the root section."""
+    store = read_store(root.section("store"))
     return ControlPlaneConfig(
-        store=read_store(root.section("store")),
+        store=store,
         listen=_listen(root.section("listen")),
         trust=read_trust(root.section("trust")),
         releases=_releases(root.section("releases")),
@@ -153,6 +156,7 @@ def read_control_plane_config(root: Section) -> ControlPlaneConfig:
         judges=read_judges(root),
         transports=read_transports(root),
         retention=read_retention(root.section("retention")),
+        shards=read_shards(root, store),
     )
 
 

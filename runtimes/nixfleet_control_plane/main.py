@@ -25,6 +25,7 @@ from attrs import frozen
 from starlette.types import ASGIApp
 
 from nixfleet_control_plane.config import ControlPlaneConfig, ListenConfig
+from nixfleet_control_plane.hosting.starting import opened_shards, queries_of
 from nixfleet_control_plane.http.server.server import TlsFiles, server_config
 from nixfleet_control_plane.leadership.decision import Leading
 from nixfleet_control_plane.leadership.front import Front
@@ -85,14 +86,16 @@ async def _run(
         trust = TrustInForce(_trust_in(config.trust.file))
         opened: OpenedStore | OpenedShare
         with using_store(config.store):
-            if config.store.is_shared:
+            if config.store.is_shared and not config.shards:
                 opened = await held.enter_async_context(config.store.sharing())
             else:
                 opened = await held.enter_async_context(config.store.opened())
+        shards = await held.enter_async_context(opened_shards(config.shards))
         listener = _listen(config.listen, held)
         listening = _Listening(listener, _url(config.listen, listener), on_listening)
         _make_room(config.limits.connections_max)
-        ground = Ground(config, clock, trust, opened.queries, opened.keeper)
+        queries = queries_of(config, opened.queries, shards)
+        ground = Ground(config, clock, trust, queries, opened.keeper, shards)
         if isinstance(opened, OpenedStore):
             await _run_alone(ground, opened, listening)
         else:

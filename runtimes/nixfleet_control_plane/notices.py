@@ -69,6 +69,11 @@ class Notices:
         since = at if known is None or known[0] != artefact else known[1].since
         self._artefacts[name] = (artefact, RefusedArtefact(name, reason, since))
 
+    def is_refused(self, name: str, reason: str) -> bool:
+        """Whether the artefact with this name is known to be refused for this reason."""
+        known = self._artefacts.get(name)
+        return known is not None and known[1].reason == reason
+
     def artefact_taken(self, name: str) -> None:
         """Note that the artefact with this name is in force."""
         self._artefacts.pop(name, None)

@@ -60,6 +60,8 @@ from nixfleet_control_plane.messages.inputs import (
     PlanTick,
     Reply,
     ReportVerdict,
+    SeeChannel,
+    SeeEnrollment,
     Signed,
     Totals,
     UseKeys,
@@ -72,6 +74,7 @@ from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.notices import Notices
 from nixfleet_control_plane.overview.fleet_lists import Item
 from nixfleet_control_plane.overview.needs import FleetNotices
+from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.store.queries import Quarantined, Waiting
 from nixfleet_control_plane.store.store import OwnedInTurn, Store
 from nixfleet_control_plane.waiting_dispatches import WaitingDispatches
@@ -80,6 +83,7 @@ from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.drafting import maker
 from nixfleet_proto.enrollment import BootstrapNonce, EnrollRequest
 from nixfleet_proto.errors import NixfleetError
+from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
@@ -91,6 +95,7 @@ from nixfleet_runtime.http.fleet_pages import ListedQuarantine, ListedRefusal
 from nixfleet_runtime.http.host_pages import HostRecordPage
 from nixfleet_runtime.http.listings import ChannelInForce, ListedRow, ReleaseStanding
 from nixfleet_runtime.http.overview import Asker, FleetCounts, Need, Overview
+from nixfleet_runtime.http.shards import ListedShard
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import (
     WRITE_SECONDS_MAX,
@@ -115,6 +120,8 @@ from nixfleet_state_machine.planner.pace.status import BudgetStatus, Shortage
 from nixfleet_state_machine.planner.rollout_status import WaveStatus
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.state import Standing
+from nixfleet_state_machine.shards.channel_seen import AsOf, ChannelSeen
+from nixfleet_state_machine.shards.shard_map import MAIN, ONLY, ShardPlace
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
@@ -215,7 +222,8 @@ class ControlPlaneService:
     def following(self, follow: Callable[[Sequence[Write]], None]) -> Iterator[None]:
         """Have `follow` called with the writes of each commit while the context is open.
 
-        It is called when they are durable, before anybody is answered; it must not raise, and not wait.
+        It is called when they are durable, before anybody is answered; the engine's state is just that then. It must
+        not raise, and not wait.
         """
         self._followers.append(follow)
         try:
@@ -302,6 +310,49 @@ class ControlPlaneService:
             ChannelInForce(it.channel, it.rollout_id, it.signed_at, self._stale_at(it))
             for it in self._engine.in_force()
         )
+
+    @property
+    def version(self) -> str:
+        """What changes with every row of the log."""
+        return str(self.feed.head)
+
+    def word_on(self, channel: str, as_of: AsOf) -> ChannelSeen:
+        """Return what the log says of a channel; only while everything handled is durable. as_of: its last row."""
+        return self._engine.word_on(channel, as_of)
+
+    def channels_with_words(self) -> Collection[str]:
+        """Return the channels of which the log has a manifest or a rollout."""
+        return self._engine.channels_with_words()
+
+    def moved_channels(self) -> Collection[str]:
+        """Return the channels that are not of this log, and have a rollout in it that is not pruned."""
+        return self._engine.moved_channels()
+
+    def knows(self, hostname: str) -> bool:
+        """Whether a rollout that is not pruned has the host, or the release in force for its channel is of this log."""
+        return self._engine.knows(hostname)
+
+    def fleets_in_force(self) -> Sequence[FleetResolved]:
+        """Return the fleets in which manifests in force are anchored, the newest first."""
+        return self._engine.fleets_in_force()
+
+    def shards(self) -> tuple[ListedShard, ...]:
+        """Return the shards of this control plane: one with every channel, unless it has more."""
+        return (self.as_shard(MAIN),)
+
+    def other_logs(self) -> Mapping[str, "tuple[ControlPlaneService, Queries]"]:
+        """Return the service and the read port of each shard beside `MAIN`, by name."""
+        return {}
+
+    def as_shard(self, name: str) -> ListedShard:
+        """Return how this shard stands. name: its own."""
+        totals = self.totals()
+        in_force = tuple(each.channel for each in self.in_force())
+        return ListedShard(name, in_force, totals.head_seq, self.queue_length)
+
+    def newest_release_at(self) -> datetime | None:
+        """Return when the newest fleet in force was signed; `None`: none is."""
+        return self._engine.newest_release_at()
 
     def shown_rollouts(self) -> Collection[RolloutId]:
         """Return the ids of the rollouts that an overview can show: those that are not pruned."""
@@ -538,6 +589,10 @@ class ControlPlaneService:
         """Put verified lists in force; return which, and why the others were refused."""
         return await self._ask(update, ListsOutcome)
 
+    async def follow(self, word: SeeChannel | SeeEnrollment) -> None:
+        """Take what the log of another shard says."""
+        await self._ask(word, Done)
+
     async def note_rejected(self, name: str, reason: str) -> None:
         """Log that an artefact failed verification."""
         await self._ask(ArtefactRejected(name, reason), Done)
@@ -711,6 +766,7 @@ async def running(
     write_seconds_max: float = WRITE_SECONDS_MAX,
     state: State | None = None,
     is_current: Callable[[], bool] = lambda: True,
+    place: ShardPlace = ONLY,
 ) -> AsyncIterator[ControlPlaneService]:
     """Run a control plane on `store` while the context is open; close it in order at the end.
 
@@ -718,14 +774,15 @@ async def running(
     tick_seconds: in the time of `clock`. freshness_limit_minutes: the limit on the windows that releases declare, only
     shown here. write_seconds_max: how long a commit may take in real time.
     state: what `store` has, of who followed its log; its host records are not written at the end, for others follow
-    too. is_current: whether no other process can have written since. Raises: what `Store.load` raises.
+    too. is_current: whether no other process can have written since. place: which channels are those of this log.
+    Raises: what `Store.load` raises.
     """
     is_followed = state is not None
     state = state or await loaded_state(store)
     operators = FrozenMap[str, Operator]() if trust is None else KeyRing.of(trust).operators
     service = ControlPlaneService(
         store,
-        ControlPlaneEngine(state, trust, SystemZones()),
+        ControlPlaneEngine(state, trust, SystemZones(), place),
         clock,
         record_metric,
         evolve(state.identities.ring, operators=operators),

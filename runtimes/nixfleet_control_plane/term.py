@@ -4,8 +4,8 @@ A control plane that has its store alone serves from its start to its end; one t
 Source: docs/spec/runtimes.md, Control plane.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
@@ -16,12 +16,13 @@ from starlette.types import ASGIApp
 import nixfleet
 from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig
 from nixfleet_control_plane.config_judges import JudgeConfig
+from nixfleet_control_plane.config_shards import stores_of
 from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.forecaster import forecasting
 from nixfleet_control_plane.history.retention.gauges import register_retention_gauges
 from nixfleet_control_plane.history.retention.keeper import LogKeeper
 from nixfleet_control_plane.history.retention.worker import RetentionWorker
+from nixfleet_control_plane.hosting.starting import forecaster_of, hosted
 from nixfleet_control_plane.http.answers import Refusal
 from nixfleet_control_plane.http.app import make_app, shutting_down
 from nixfleet_control_plane.http.earlier_commands import earlier_commands
@@ -29,7 +30,7 @@ from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.judges.http_judges import judge_of
 from nixfleet_control_plane.judges.worker import JudgeWorker
-from nixfleet_control_plane.observability.gauges import register_gauges
+from nixfleet_control_plane.observability.gauges import register_gauges, register_shard_gauges
 from nixfleet_control_plane.observability.overview_gauges import register_overview_gauges
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.releases.scan import ReleaseScanner
@@ -37,12 +38,15 @@ from nixfleet_control_plane.releases.watcher import ReleaseWatcher
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.starting import CannotStart, using_plugin, using_store
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
+from nixfleet_control_plane.store.opened_store import OpenedStore
 from nixfleet_control_plane.store.store import Store
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.kernel.visible import visible
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.service_manager import Watchdog
+from nixfleet_state_machine.shards.shard_map import MAIN, ONLY, ShardPlace
 
 
 @define
@@ -60,13 +64,17 @@ class TrustInForce:
 
 @frozen
 class Ground:
-    """What a control plane stands on, whether it serves or not. keeper: what drops old rows, if the store can."""
+    """What a control plane stands on, whether it serves or not.
+
+    keeper: what drops old rows, if the store can. shards: the stores of those beside `main`, by name.
+    """
 
     config: ControlPlaneConfig
     clock: Clock
     trust: TrustInForce
     queries: Queries
     keeper: LogKeeper | None = None
+    shards: Mapping[str, OpenedStore] = FrozenMap()
     watchdog: Watchdog = field(factory=Watchdog)
 
 
@@ -106,34 +114,43 @@ async def serving(ground: Ground, store: Store, led: Led | None = None) -> Async
         metrics.observe_batch(length)
         ground.watchdog.beat(length)
 
+    def run(
+        opened: Store, place: ShardPlace = ONLY
+    ) -> AbstractAsyncContextManager[ControlPlaneService]:
+        return running(
+            opened,
+            clock,
+            trust=ground.trust.root,
+            tick_seconds=config.ticks.plan_seconds,
+            queue_length_max=config.limits.queue_length_max,
+            write_seconds_max=stores_of(config.store, config.shards)[place.name].write_seconds_max,
+            record_metric=metrics.record,
+            on_batch=on_batch,
+            freshness_limit_minutes=config.trust.freshness_window_minutes,
+            state=None if led is None else led.state,
+            is_current=_always if led is None else led.is_current,
+            place=place,
+        )
+
     async with AsyncExitStack() as held:
         with using_store(config.store):
             earlier = await earlier_commands(ground.queries, SystemClock().now())
             service = await held.enter_async_context(
-                running(
-                    store,
-                    clock,
-                    trust=ground.trust.root,
-                    tick_seconds=config.ticks.plan_seconds,
-                    queue_length_max=config.limits.queue_length_max,
-                    write_seconds_max=config.store.write_seconds_max,
-                    record_metric=metrics.record,
-                    on_batch=on_batch,
-                    freshness_limit_minutes=config.trust.freshness_window_minutes,
-                    state=None if led is None else led.state,
-                    is_current=_always if led is None else led.is_current,
+                hosted(
+                    config, {MAIN: OpenedStore(store, ground.queries), **ground.shards}, run, clock
                 )
+                if config.shards
+                else run(store)
             )
         ground.watchdog.status = partial(_status_line, service)
         register_gauges(metrics, service, has_database_version=config.store.path is not None)
         register_overview_gauges(metrics, service)
+        register_shard_gauges(metrics, service)
         if retention is not None:
             register_retention_gauges(metrics, retention, service)
         if led is not None:
             led.register(metrics)
-        forecaster = await held.enter_async_context(
-            forecasting(config.forecast, config.store, lambda: service.feed.head, service.now)
-        )
+        forecaster = await held.enter_async_context(forecaster_of(config, service))
         app = make_app(
             service,
             service.ring,

@@ -260,6 +260,7 @@ OPERATOR: dict[str, list[str]] = {
     "operator quarantines": [],
     "operator events": ["stable@r2"],
     "operator log": ["--after", "0"],
+    "operator shards": [],
     "operator explain": ["web-02"],
     "operator excuse": ["stable@r2", "web-02", "--reason", "why"],
     "operator clear": ["stable@r2", "--reason", "why"],

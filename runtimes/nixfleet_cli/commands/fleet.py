@@ -11,7 +11,7 @@ from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing, warn
 from nixfleet_cli.shared.policies import blast_radius_value
-from nixfleet_cli.shared.steering import calendar_words, judge_names, steering_of
+from nixfleet_cli.shared.steering import calendar_words, judge_names, shards_in, steering_of
 from nixfleet_proto.codec import encode_health_checks
 from nixfleet_proto.fleet import OnDrift
 from nixfleet_release import (
@@ -27,6 +27,7 @@ from nixfleet_release.check.approvers import declared_approvals
 from nixfleet_release.check.outlook import BlastRadius, blast_radius_of, course_of, slots_of
 from nixfleet_release.check.rules.guards import unknown_judges
 from nixfleet_release.check.rules.names import scope_path
+from nixfleet_release.check.rules.shards import joined_shards
 from nixfleet_release.publish.changes import terms_lines
 from nixfleet_release.written.layers import Origin, origins
 from nixfleet_runtime.documents.problems import Problem, at, is_below, unknown
@@ -58,7 +59,8 @@ def fleet() -> None:
     "config_file",
     metavar="CONFIG",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A control plane's configuration (TOML): every judge that is asked must be one of its [judges.NAME].",
+    help="A control plane's configuration (TOML): every judge that is asked must be one of its [judges.NAME], and no "
+    "budget may be shared by channels of several [shards.NAME].",
 )
 @click.option(
     "--trust",
@@ -91,6 +93,7 @@ def check(
     impossible: list[Problem] = []
     if config_file is not None:
         impossible += unknown_judges(checked.declaration, judge_names(config_file))
+        impossible += joined_shards(checked.declaration, shards_in(config_file))
     if trust_file is not None:
         impossible += declared_approvals(checked.declaration, load_trust(trust_file))
     if impossible:

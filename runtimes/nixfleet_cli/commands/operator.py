@@ -11,6 +11,7 @@ import click
 from nixfleet_cli.commands.operator_log import HEADER, SHAPE, cells, show_log
 from nixfleet_cli.commands.seeing.lists import enrollments, quarantines, refused, silent
 from nixfleet_cli.commands.seeing.overview import host, overview
+from nixfleet_cli.commands.seeing.shards import shards
 from nixfleet_cli.commands.steering.approvals import approve, deny, promote
 from nixfleet_cli.commands.steering.endings import abort, recall
 from nixfleet_cli.commands.steering.forecasts import forecast, plan
@@ -174,6 +175,7 @@ operator.add_command(abort)
 operator.add_command(forecast)
 operator.add_command(plan)
 operator.add_command(show_log)
+operator.add_command(shards)
 operator.add_command(approve)
 operator.add_command(deny)
 operator.add_command(promote)

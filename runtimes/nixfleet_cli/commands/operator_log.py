@@ -46,6 +46,7 @@ SHAPE: Final = (
 @click.option("--host", metavar="NAME", help="Only lines about this host.")
 @click.option("--rollout", metavar="ID", help="Only lines about this rollout.")
 @click.option("--kind", metavar="KIND", help="Only lines of this kind, such as rollout_event.")
+@click.option("--shard", metavar="NAME", help="The log of this shard, in place of main's.")
 @asks(SHAPE)
 def show_log(
     session: Session,
@@ -55,14 +56,16 @@ def show_log(
     host: str | None,
     rollout: str | None,
     kind: str | None,
+    shard: str | None,
 ) -> None:
     """Print the log of the control plane in words.
 
     A line has the row's number, its time, the rollout, who did it and what happened.
     """
-    wanted = {"host": host, "rollout": rollout, "kind": kind}
+    wanted = {"host": host, "rollout": rollout, "kind": kind, "shard": shard}
     filters = {name: value for name, value in wanted.items() if value is not None}
-    begin = max(_page(session, {}, 0, limit=1).head - last, 0) if after is None else after
+    of_shard = {} if shard is None else {"shard": shard}
+    begin = max(_page(session, of_shard, 0, limit=1).head - last, 0) if after is None else after
     try:
         for page in pages(session, filters, begin, follows=follows):
             values = map(FEED_PAGE.spelling.converter.unstructure, page.events)

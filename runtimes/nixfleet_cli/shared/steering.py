@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_proto.errors import InvalidValue
 from nixfleet_proto.fleet import Selector
 from nixfleet_release import FleetDeclaration
 from nixfleet_release.check.outlook import course_of
@@ -13,6 +14,7 @@ from nixfleet_state_machine.planner.guards.words import declared_words
 from nixfleet_state_machine.planner.holds.words import entry_words
 from nixfleet_state_machine.scopes.expression import meant
 from nixfleet_state_machine.scopes.one_line import one_line
+from nixfleet_state_machine.shards.shard_map import ShardMap
 
 
 def calendar_words(declared: FleetDeclaration) -> Iterator[tuple[str, str]]:
@@ -40,6 +42,28 @@ def steering_of(declared: FleetDeclaration, hostname: str) -> Iterator[str]:
             yield from (
                 f"wave {index} begins when: {guard}" for guard in declared_words(wave.guards)
             )
+
+
+def shards_in(file: Path) -> ShardMap:
+    """Return the shards in a control plane's configuration, by their channels alone. Raises: Findings, Unusable."""
+    content = read_toml(file)
+    if isinstance(content, Problem):
+        raise Unusable(str(content))
+    channels_of: dict[str, list[str]] = {}
+    shards = content.get("shards", {})
+    for name, shard in (shards if isinstance(shards, dict) else {"": shards}).items():
+        channels = shard.get("channels", []) if isinstance(shard, dict) else None
+        if not name or not isinstance(channels, list) or not all(map(_is_text, channels)):
+            raise Findings(f"{file}: shards: expected tables [shards.NAME] with a list of channels")
+        channels_of[name] = [str(channel) for channel in channels]
+    try:
+        return ShardMap.of(channels_of)
+    except InvalidValue as error:
+        raise Findings(*(f"{file}: shards: {problem}" for problem in error.problems)) from error
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def judge_names(file: Path) -> frozenset[str]:

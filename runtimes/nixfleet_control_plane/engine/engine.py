@@ -51,7 +51,7 @@ from nixfleet_control_plane.engine.rollout_course import (
     pass_time,
     resume,
 )
-from nixfleet_control_plane.engine.shard_words import see_channel, see_enrollment
+from nixfleet_control_plane.engine.shard_words import see_channel, see_enrollment, word_on
 from nixfleet_control_plane.engine.state import LoadedManifest, State
 from nixfleet_control_plane.engine.warrants import (
     HostRecall,
@@ -132,6 +132,7 @@ from nixfleet_control_plane.store.queries import Quarantined, Waiting
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec.warrant import decode_signed_warrant
 from nixfleet_proto.enrollment import BootstrapNonce, EnrollRequest
+from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
@@ -187,6 +188,7 @@ from nixfleet_state_machine.rollout.event import (
     SuccessorOpened,
 )
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
+from nixfleet_state_machine.shards.channel_seen import AsOf, ChannelSeen
 from nixfleet_state_machine.shards.shard_map import ONLY, ShardPlace
 
 _IN_MOTION = frozenset({RolloutState.OPENING, RolloutState.ACTIVE, RolloutState.CONVERGING})
@@ -456,6 +458,36 @@ class ControlPlaneEngine:
     def release_of(self, hostname: str) -> InForce | None:
         """Return what the channel of a host points at; `None` if no fleet in force names the host."""
         return release_of(self._state, hostname)
+
+    def word_on(self, channel: str, as_of: AsOf) -> ChannelSeen:
+        """Return what this log says of one of its channels. as_of: its last row. O(rollouts)."""
+        return word_on(self._state, channel, as_of)
+
+    def channels_with_words(self) -> Collection[str]:
+        """Return the channels of which this log has a manifest or a rollout."""
+        view = self._state.view
+        return {*view.offers, *(record.channel for record in view.rollouts.values())}
+
+    def moved_channels(self) -> Collection[str]:
+        """Return the channels that are not of this log, and have a rollout in it that is not pruned."""
+        rollouts = self._state.view.rollouts.values()
+        found = {it.channel for it in rollouts if it.state is not RolloutState.PRUNED}
+        return sorted(channel for channel in found if not self._place.has(channel))
+
+    def knows(self, hostname: str) -> bool:
+        """Whether a rollout that is not pruned has the host, or what is in force for its channel is in this log."""
+        return (
+            bool(self._state.view.rollouts_with(hostname)) or self.release_of(hostname) is not None
+        )
+
+    def fleets_in_force(self) -> tuple[FleetResolved, ...]:
+        """Return the fleets in which manifests in force are anchored, the newest first."""
+        return fleets_in_force(self._state)
+
+    def newest_release_at(self) -> datetime | None:
+        """Return when the newest fleet in force was signed; `None`: none is."""
+        newest = next(iter(fleets_in_force(self._state)), None)
+        return None if newest is None else newest.meta.signed_at
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
         """Return the commit for `input`. The engine's state already includes it."""

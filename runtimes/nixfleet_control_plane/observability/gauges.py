@@ -149,6 +149,24 @@ def register_gauges(
     )
 
 
+def register_shard_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
+    """Register the gauges of each shard, if there are several. Shards are few, and named by the configuration."""
+    if len(service.shards()) == 1:
+        return
+    metrics.gauge_by(
+        "nixfleet_shard_log_head",
+        "number of the last log row of each shard",
+        "shard",
+        lambda: {it.name: it.head for it in service.shards()},
+    )
+    metrics.gauge_by(
+        "nixfleet_shard_queue_length",
+        "inputs in the queue of each shard",
+        "shard",
+        lambda: {it.name: it.queue_length for it in service.shards()},
+    )
+
+
 def _by_state(states: Iterable[S], counted: Mapping[S, int]) -> dict[str, float]:
     """Return a value for every state; 0 for a state that nothing is in."""
     return {state.value: counted.get(state, 0) for state in states}

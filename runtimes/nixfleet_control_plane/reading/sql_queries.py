@@ -91,6 +91,10 @@ class SqlQueries(ABC):
         """Return the number of the last row of the log; 0 if it has none."""
         return await self._answer(queries.HEAD)
 
+    async def end(self) -> tuple[int, bytes]:
+        """Return the number and the hash of the last row of the log; of an empty one, 0 and 32 zeros."""
+        return await self._answer(queries.END)
+
     async def verify(self, noted: Noted = unnoted) -> ChainReport:
         """Return how far the hash chain of the log is intact. noted: so many more rows were read."""
         return await self._scan(partial(check_chain, noted=noted))

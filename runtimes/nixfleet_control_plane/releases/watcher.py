@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import assert_never
 
 import anyio.to_thread
+from attrs import evolve
 
 from nixfleet_control_plane.messages.inputs import ArtefactRejected, ListsUpdated, ManifestsUpdated
 from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseScanner
@@ -75,27 +76,36 @@ class ReleaseWatcher:
         )
         for input in inputs:
             try:
-                await self._pass_on(input)
+                handled = await self._pass_on(input)
             except (WriteFailed, EngineFault) as error:
                 self._log_failure(str(error))
                 return
-            self._scanner.done(input)
+            self._scanner.done(handled)
         self._failure = None
 
-    async def _pass_on(self, input: ReleaseInput) -> None:
+    async def _pass_on(self, input: ReleaseInput) -> ReleaseInput:
+        """Pass `input` on, and return what of it was handled: what waits for another shard is offered again."""
         match input:
             case ListsUpdated():
                 lists = await self._service.publish_lists(input)
                 self._report(lists.taken, lists.refused)
             case ManifestsUpdated():
                 manifests = await self._service.publish(input)
-                refused = ((manifest_file(RolloutId(id_)), why) for id_, why in manifests.refused)
+                # What waits is offered at every poll, and said once.
+                known = self._service.notices.is_refused
+                waits = [it for it in manifests.waiting if not known(manifest_file(it[0]), it[1])]
+                not_taken = (*manifests.refused, *waits)
+                refused = ((manifest_file(RolloutId(id_)), why) for id_, why in not_taken)
                 self._report(tuple(map(manifest_file, manifests.taken)), tuple(refused))
+                waiting = dict(manifests.waiting)
+                done = (it for it in input.manifests if it.value.rollout_id not in waiting)
+                return evolve(input, manifests=tuple(done)) if waiting else input
             case ArtefactRejected():
                 await self._service.note_rejected(input.name, input.reason)
                 self._report((), ((input.name, input.reason),))
             case _:
                 assert_never(input)
+        return input
 
     def _log_problem(self, problem: str | None) -> None:
         """Log a problem of the directory once, when it starts or changes."""

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from nixfleet_control_plane.messages.entry_codec import entry_of, time_of
 from nixfleet_control_plane.messages.log_entry import (
+    FIRST_PREV_HASH,
     ArtefactRefused,
     ArtefactTaken,
     LoggedEntry,
@@ -268,6 +269,12 @@ HEAD: Final = Query(
     "SELECT coalesce(max(seq), 0) FROM event_log", (), lambda rows: int(next(iter(rows))[0])
 )
 """The number of the last log row; 0 if there is none."""
+END: Final = Query(
+    "SELECT seq, hash FROM event_log ORDER BY seq DESC LIMIT 1",
+    (),
+    lambda rows: next(((int(seq), bytes(end)) for seq, end in rows), (0, FIRST_PREV_HASH)),
+)
+"""The number and the hash of the last log row."""
 
 
 def log_rows_query(

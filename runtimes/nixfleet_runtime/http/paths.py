@@ -25,6 +25,7 @@ SILENT: Final = "/v1/silent-hosts"
 CHANNELS: Final = "/v1/channels"
 HOLDS: Final = "/v1/holds"
 WARRANTS: Final = "/v1/warrants"
+SHARDS: Final = "/v1/shards"
 RELEASED_HOLDS: Final = "/v1/holds/release"
 OPENAPI: Final = "/openapi.json"
 

@@ -4,6 +4,7 @@ Rows come from memory; what is older is read from the store. Each line says what
 Source: docs/spec/wire.md, The feed.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Final, Self
 
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from nixfleet_control_plane.http.answers import bytes_answer, refusal
-from nixfleet_control_plane.http.authentication import Authenticator
+from nixfleet_control_plane.http.authentication import Authenticator, OperatorRequest
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.http.listed_lines import asks_approval
 from nixfleet_control_plane.http.log_lines import Line, LogLines, Wanted, page_bytes
@@ -26,10 +27,13 @@ from nixfleet_control_plane.http.server.presence import end_when_gone
 from nixfleet_control_plane.messages.log_entry import ENTRY_KINDS
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.service import ControlPlaneService
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import OperatorRole
+from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.line_types import Severity
 from nixfleet_runtime.http.listings import FEED_PAGE, PAGE_LENGTH_MAX
+from nixfleet_state_machine.shards.shard_map import MAIN
 
 KINDS: Final = (*ENTRY_KINDS, "agent_event")
 """The kinds of lines. A report of a host, `agent_events`, has lines of kind `agent_event` or `fact_refused`."""
@@ -38,6 +42,9 @@ SCANNED_MAX: Final = 20 * PAGE_LENGTH_MAX
 PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """A page ends with the row that reaches this."""
 
+_SHARD: Final = Parameter(
+    "shard", "the log of this shard; `main`, if none is named", {"type": "string"}
+)
 _ROLLOUT: Final = Parameter("rollout", "only lines about this rollout", {"type": "string"})
 _HOST: Final = Parameter("host", "only lines about this host", {"type": "string"})
 _KIND: Final = Parameter("kind", "only lines of this kind", {"type": "string", "enum": KINDS})
@@ -65,7 +72,7 @@ class _Page:
 
 @frozen
 class LogRoutes:
-    """The feed. viewers: those that wait for the log to grow. Made by `of`."""
+    """The feed. viewers: those that wait for the log to grow. others: of the shards beside `main`. Made by `of`."""
 
     service: ControlPlaneService
     authenticator: Authenticator
@@ -73,6 +80,7 @@ class LogRoutes:
     viewers: Pollers
     lines: LogLines
     frames: Frames
+    others: Mapping[str, "LogRoutes"] = FrozenMap()
 
     @classmethod
     def of(
@@ -85,11 +93,30 @@ class LogRoutes:
         """Return the routes of a control plane: its readers share the lines and the frames."""
         lines, rows = LogLines(asks_approval(service)), LogRows(lambda: service.feed, queries)
         frames = Frames(lambda: service.feed, lines, rows.after)
-        return cls(service, authenticator, rows, viewers, lines, frames)
+        others = {
+            name: cls.of(other, authenticator, read, viewers)
+            for name, (other, read) in service.other_logs().items()
+        }
+        return cls(service, authenticator, rows, viewers, lines, frames, FrozenMap(others))
 
     async def log(self, request: Request) -> Response:
         """200 with lines of the log after a row; it may wait for them, or go on as a stream."""
         asked = await self.authenticator.operator(request, OperatorRole.READ)
+        return await self._of_shard(_SHARD.text(request))._answer(request, asked)
+
+    def _of_shard(self, name: str | None) -> "LogRoutes":
+        if name is None or name == MAIN:
+            return self
+        if name not in self.others:
+            raise refusal(
+                "shard-unknown",
+                "The shard is unknown",
+                404,
+                str(unknown("", "shard", name, (MAIN, *self.others))),
+            )
+        return self.others[name]
+
+    async def _answer(self, request: Request, asked: OperatorRequest) -> Response:
         is_stream = _asks_for_stream(request)
         after = _after(request, is_stream=is_stream)
         limit = min(LIMIT.of(request), PAGE_LENGTH_MAX)
@@ -185,9 +212,10 @@ LOG_CALLS: Final[tuple[Call[LogRoutes], ...]] = (
                 "events, each of which has such a page as its data, and the last row as its id",
                 FEED_PAGE,
             ),
+            Answer(404, "the shard is unknown"),
             Answer(409, "the log is shorter than that: its database was lost"),
             Answer(429, "the operator has too many readers that wait"),
         ),
-        query=(AFTER_ROW, LIMIT, FEED_WAIT, _ROLLOUT, _HOST, _KIND, _SEVERITY),
+        query=(AFTER_ROW, LIMIT, FEED_WAIT, _SHARD, _ROLLOUT, _HOST, _KIND, _SEVERITY),
     ),
 )

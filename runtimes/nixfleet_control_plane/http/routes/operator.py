@@ -83,6 +83,7 @@ from nixfleet_runtime.http.listings import (
     RolloutPage,
     WarrantList,
 )
+from nixfleet_runtime.http.shards import SHARD_LIST, ShardList
 from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import Gate
@@ -174,6 +175,11 @@ class OperatorRoutes:
         await self.authenticator.operator(request, OperatorRole.READ)
         listed = WarrantList(tuple(map(listed_warrant, self.service.warrants())))
         return _shown(WARRANT_LIST, listed)
+
+    async def shards(self, request: Request) -> Response:
+        """Every shard: its channels, the end of its log, and how many inputs wait."""
+        await self.authenticator.operator(request, OperatorRole.READ)
+        return _shown(SHARD_LIST, ShardList(self.service.shards()))
 
     async def refused_enrollments(self, request: Request) -> Response:
         """The hosts that asked to enroll and were refused, the latest first."""
@@ -412,6 +418,13 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
         OperatorRoutes.warrants,
         Caller.READER,
         (Answer(200, "the warrants that are relayed", WARRANT_LIST),),
+    ),
+    Call(
+        "GET",
+        paths.SHARDS,
+        OperatorRoutes.shards,
+        Caller.READER,
+        (Answer(200, "the shards", SHARD_LIST),),
     ),
     _command(paths.HOLDS, OperatorRoutes.hold, HOLD),
     _command(paths.RELEASED_HOLDS, OperatorRoutes.release, RELEASE),

@@ -57,7 +57,7 @@ class OverviewRoutes:
     def _tag(self) -> str:
         """Return what changes whenever the answer may: the last row, and the minute."""
         minute = int(self.service.now().timestamp()) // _SECONDS
-        return f'"{self.service.feed.head}.{minute}"'
+        return f'"{self.service.version}.{minute}"'
 
     async def _written_at(self, head: int) -> datetime | None:
         rows = await self.queries.log_rows(None, after_seq=head - 1, limit=1) if head else ()
