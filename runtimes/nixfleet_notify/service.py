@@ -188,24 +188,31 @@ class Notifier:
         await self._know(after)
 
     async def _know(self, sight: Sight) -> None:
-        """Let `sight` be what is known, and wake every hook."""
-        before, self.sight = self._saved_sight, sight
-        for hook in self.hooks.values():
-            hook.changed.set()
-        now = self._clock.now()
+        """Let `sight` be what is known, and wake every hook.
+
+        News is durable before a hook goes by it: after a crash in between, the rows of a new log would be told under
+        the ids of the old one. How far the log goes is written now and then.
+        """
+        before, now = self._saved_sight, self._clock.now()
         is_news = (sight.log, sight.outage, sight.anchor is None) != (
             before.log,
             before.outage,
             before.anchor is None,
         )
+        if not is_news:
+            self.sight = sight
         age_seconds = abs((now - self._sight_saved_at).total_seconds())
         if is_news or (sight != before and age_seconds >= SIGHT_SECONDS):
             async with self._saving_sight:
-                latest = self.sight  # What was learned while another save went on is not undone.
+                # Needs that were learned while another save went on are not undone.
+                latest = evolve(sight, needs=self.sight.needs)
                 await self._durably(
                     "what is known of the log", partial(self._files.save_sight, latest)
                 )
+                self.sight = latest
                 self._saved_sight, self._sight_saved_at = latest, now
+        for hook in self.hooks.values():
+            hook.changed.set()
 
     async def _follow_needs(self, needs: NeedsSource) -> None:
         problem = ""

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from attrs import define, field
 
 from nixfleet_notify.delivery.answers import DELIVERED, Answer, Outcome, failed
 from nixfleet_notify.delivery.engine import HookEngine, Save
 from nixfleet_notify.delivery.notices import ANSWERS, LOG_RESTARTED, ROWS_GONE, SILENT
+from nixfleet_notify.delivery.sight import Sight
 from nixfleet_notify.delivery.state import Replay, Retry
 from nixfleet_notify.delivery.window import PAGES_KEPT
 from nixfleet_notify.files.stored import NotifierFiles
@@ -281,6 +283,42 @@ async def test_a_lost_log_is_found_and_told_from_its_first_row(tmp_path: Path) -
         *["rollout.halted"] * 3,
     ]
     assert len({message.id for message in inbox.taken}) == 8
+
+
+async def test_a_lost_log_is_durable_before_a_hook_goes_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notifier that is killed in between would take the hook's new log for the old one, and its ids for those."""
+    clock, inbox = FakeClock(START), Inbox()
+    log = Log(clock)
+    save_sight = NotifierFiles.save_sight
+    refused = list[Sight]()
+    is_full = True
+
+    def save_if_there_is_room(self: NotifierFiles, sight: Sight) -> None:
+        if sight.log > 1 and is_full:
+            refused.append(sight)
+            raise OSError(28, "No space left on device")
+        save_sight(self, sight)
+
+    monkeypatch.setattr(NotifierFiles, "save_sight", save_if_there_is_room)
+    files = NotifierFiles(tmp_path / "notifier")
+    async with _running(tmp_path, log, {"pager": inbox}, clock) as notifier:
+        await _begun(notifier)
+        log.append(HALT, HALT)
+        await inbox.until(2)
+        log.rows.clear()
+        log.wake()
+        await _until(lambda: bool(refused))
+        for _ in range(50):  # Files are written in threads.
+            await anyio.to_thread.run_sync(bool)
+        assert files.hook("pager").log == 1
+        assert len(inbox.taken) == 2
+        is_full = False
+        await inbox.until_in_time(3, clock)
+
+    assert inbox.types[-1] == LOG_RESTARTED
+    assert files.sight().log == 2
 
 
 async def test_rows_that_retention_dropped_while_it_was_stopped_are_named(tmp_path: Path) -> None:
