@@ -20,6 +20,7 @@ from tests.simulation.planted_guards import (
     PLANTED_IN_GUARDS,
 )
 from tests.simulation.planted_pace import FOUND_BY_IN_PACE, PLANTED_IN_PACE
+from tests.simulation.planted_people import FOUND_BY_FOR_PEOPLE, PLANTED_FOR_PEOPLE
 from tests.simulation.planted_policy import FOUND_BY_IN_POLICY, PLANTED_IN_POLICY
 from tests.simulation.planted_steering import (
     DIRECTED_IN_STEERING,
@@ -41,6 +42,7 @@ ALL_PLANTED = {
     **PLANTED_IN_PACE,
     **PLANTED_IN_CALENDARS,
     **PLANTED_IN_GUARDS,
+    **PLANTED_FOR_PEOPLE,
 }
 ALL_FOUND_BY = {
     **FOUND_BY,
@@ -50,6 +52,7 @@ ALL_FOUND_BY = {
     **FOUND_BY_IN_PACE,
     **FOUND_BY_IN_CALENDARS,
     **FOUND_BY_IN_GUARDS,
+    **FOUND_BY_FOR_PEOPLE,
 }
 
 

@@ -12,6 +12,7 @@ from attrs import evolve
 
 from nixfleet_agent.messages.inputs import Intent
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.steering.calendar import CalendarEntry
@@ -26,6 +27,8 @@ from nixfleet_simulation.judge.model.releases import Releases, Signing
 from nixfleet_simulation.judge.model.requests import RequestModel
 from nixfleet_simulation.judge.model.rollout_model import Moment
 from nixfleet_simulation.judge.model.steering.guards import Statement
+from nixfleet_simulation.judge.people.counts import OverviewJudge
+from nixfleet_simulation.judge.people.delivery import DeliveryJudge
 from nixfleet_simulation.judge.promises import Broken, Promise
 from nixfleet_simulation.nodes.ci import LatestRelease
 from nixfleet_simulation.nodes.control_plane import HandledInput
@@ -60,12 +63,16 @@ class Checker:
         self._moment = moment
         self.log = self._begun_log()
         self.ended: list[LogReader] = []
+        self.overviews = OverviewJudge()
+        self.deliveries = DeliveryJudge()
         self._trust = trust
 
     @property
     def checks(self) -> int:
         """The number of checks so far."""
-        return sum(log.checks for log in (*self.ended, self.log)) + self.histories.checks
+        people = self.overviews.checks + self.deliveries.checks
+        logs = sum(log.checks for log in (*self.ended, self.log))
+        return logs + self.histories.checks + people
 
     # CI.
 
@@ -90,7 +97,10 @@ class Checker:
         self.log.moment = self._moment()
         for each in handled:
             self.log.take(each.input, each.commit.reply, each.commit.writes, each.at)
+            self.deliveries.kept(row for row in each.commit.writes if isinstance(row, LogRow))
         self._compare_mirror(state)
+        if handled:
+            self.overviews.kept(state, self.log.rollouts, handled[-1].at)
 
     def _compare_mirror(self, state: State) -> None:
         for rollout_id, host in self.log.touched:
@@ -213,6 +223,7 @@ class Checker:
     def database_lost(self) -> None:
         """The control plane's database is lost: its next log begins with row 1."""
         self.ended.append(self.log)
+        self.deliveries.log_lost()
         self.log = self._begun_log()
 
     def _begun_log(self) -> LogReader:

@@ -8,7 +8,7 @@ from nixfleet_proto.errors import NixfleetError
 
 
 class Promise(StrEnum):
-    """The eighteen promises, the invariants of both machines and the planner, and that no engine fails on an input.
+    """The twenty promises, the invariants of both machines and the planner, and that no engine fails on an input.
 
     Source: docs/spec/runtimes.md, What must hold.
     """
@@ -33,6 +33,10 @@ class Promise(StrEnum):
     COMES_HOME = "16: a host that its release cuts off comes home by itself, and no other fails for its silence"
     WARRANTS = "17: no machine moves without CI's signature, or an operator's warrant inside what CI signed"
     STEERING = "18: nothing begins against a window, a freeze or a hold, and no wave before its guards are satisfied"
+    SEEN_IS_SO = "19: the counts of an overview are those that a walk over the hosts finds"
+    TOLD_ONCE = (
+        "20: a receiver that keeps ids gets each line of the log once, whenever the notifier dies"
+    )
     HOST_MACHINE = "the host machine (docs/spec/host-machine.md, Transitions)"
     ROLLOUT_MACHINE = "the rollout machine (docs/spec/rollout-machine.md, Transitions)"
     PLANNER = "the planner and its gates (docs/spec/planner.md, Gates)"

@@ -5,6 +5,7 @@ wait and are woken by name, a tick. It dies between any two steps, and starts ag
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from typing import Protocol, TypeAlias, assert_never
@@ -12,8 +13,10 @@ from typing import Protocol, TypeAlias, assert_never
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.feed import Feed
 from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.http.enrollment_problems import problem_of
+from nixfleet_control_plane.http.listed_lines import listed_lines
 from nixfleet_control_plane.messages.inputs import (
     Action,
     DispatchAnswer,
@@ -31,12 +34,16 @@ from nixfleet_control_plane.messages.inputs import (
     WakeHost,
 )
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
+from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.service import FLUSH_PORTION
+from nixfleet_control_plane.store.queries import log_rows_query, open_for_reading
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.enrollment import EnrollRequest
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.http.headers import RETRY_AFTER
+from nixfleet_runtime.http.listings import FeedPage
 from nixfleet_runtime.http.signing.refusal import RequestRefused
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
@@ -117,6 +124,7 @@ class ControlPlane:
         self.on_death: Callable[[], None] = lambda: None
         self.on_start: Callable[[], None] = lambda: None
         self.state: State
+        self.feed = Feed()
         self._agenda = agenda
         self._trace = trace
         self._watcher = watcher
@@ -142,6 +150,7 @@ class ControlPlane:
         self._life = NodeLifetime()
         self.is_up = True
         self.starts += 1
+        self.feed = Feed(self.state.head_seq)
         self._trace.narrate(CONTROL_PLANE, f"starts; its log goes up to row {self.state.head_seq}")
         self._watcher.control_plane_started(self.state, self.clock.now())
         shell = Shell[Input, Write, Reply, Action](
@@ -321,9 +330,25 @@ class ControlPlane:
     def _tick_failed(self, _: Exception) -> None:
         self._agenda.after(self._tick_after, self._life, self._tick)
 
+    # The feed.
+
+    def log_page(self, after: int, rows_max: int) -> FeedPage | None:
+        """Return the lines of up to so many rows after a row; `None`: the process does not run."""
+        if not self.is_up:
+            return None
+        rows = self.feed.after(after, rows_max)
+        if rows is None:
+            self.disk.database()
+            with closing(open_for_reading(self.disk.path)) as connection:
+                rows = log_rows_query(None, after_seq=after, limit=rows_max).of(connection)
+        lines = tuple(line for row in rows for line in listed_lines(row, _asks_nothing))
+        return FeedPage(lines, rows[-1].seq if rows else after, self.feed.head)
+
     # What commits lead to.
 
     def _kept(self, handled: Sequence[HandledInput]) -> None:
+        writes = (write for each in handled for write in each.commit.writes)
+        self.feed.add(write for write in writes if isinstance(write, LogRow))
         self._watcher.control_plane_kept(handled, self.state)
 
     def _carry_out(self, action: Action) -> None:
@@ -336,6 +361,11 @@ class ControlPlane:
                 pass
             case _:
                 assert_never(action)
+
+
+def _asks_nothing(rollout_id: RolloutId, wave: int) -> bool:
+    """Return whether a wave waits for approvals, which decides about the type of one kind of lines alone."""
+    return False
 
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:

@@ -14,6 +14,7 @@ from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_notify.delivery.engine import HookEngine
 from nixfleet_runtime.kernel.zones import SystemZones
 from nixfleet_simulation.nodes.memory_journal import MemoryJournal
 
@@ -35,6 +36,7 @@ class Parts:
     open_store: Callable[[Path], SqliteStore] = SqliteStore
     agent_engine: Callable[[AgentState, timedelta], AgentEngine] = _agent_engine
     open_journal: Callable[[Path], SqliteJournal] = SqliteJournal
+    hook_engine: Callable[..., HookEngine] = HookEngine
     memory_journal: Callable[[], MemoryJournal] = MemoryJournal
 
 

@@ -97,6 +97,12 @@ def _live(world: World, act_runner: ActRunner, *, rebuilds: bool) -> Rest:
     world.agenda.run_until(int(world.scenario.busy_seconds * SECOND))
     rest = FinalPhase(world, act_runner).run_to_rest()
     world.checker.require_history()
+    control_plane = world.control_plane
+    world.checker.overviews.look(
+        control_plane.state, world.checker.log.rollouts, control_plane.clock.now()
+    )
+    world.notifier.finish()
+    world.checker.deliveries.require_all()
     _require_whole_log(world, rebuilds=rebuilds)
     return rest
 

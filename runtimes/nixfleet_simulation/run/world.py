@@ -24,6 +24,7 @@ from nixfleet_simulation.nodes.interference import Interference
 from nixfleet_simulation.nodes.judges import Judges
 from nixfleet_simulation.nodes.lying_control_plane import LyingControlPlane
 from nixfleet_simulation.nodes.network import Answer, Call, Network
+from nixfleet_simulation.nodes.notifier import Notifier
 from nixfleet_simulation.nodes.production_parts import Parts
 from nixfleet_simulation.nodes.release_exchange import ReleaseExchange
 from nixfleet_simulation.nodes.release_watcher import ReleaseWatcher
@@ -91,6 +92,13 @@ class World:
         self.die_at = die_at
         self._recorder = make_recorder(self.trace, self.checker)
         self.control_plane = self._made_control_plane()
+        self.notifier = Notifier(
+            self.agenda,
+            scenario.seed,
+            self.control_plane,
+            self.checker.deliveries,
+            parts.hook_engine,
+        )
         self.judges = Judges(self.agenda, scenario.seed, self.control_plane)
         self.liar = LyingControlPlane(
             self.agenda,
@@ -124,6 +132,7 @@ class World:
             rng = stream(self.scenario.seed, "start", hostname)
             self.agenda.after(rng.randrange(5 * SECOND), None, host.start)
         self._watcher.look()
+        self.notifier.begin()
         if any(channel.guards for channel in self.scenario.channels):
             self.judges.look()
 

@@ -1,0 +1,1 @@
+"""Judges of what people see: the counts of an overview, and the messages of a notifier."""
