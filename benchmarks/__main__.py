@@ -22,6 +22,7 @@ WORKLOADS = (
     "postgres_ingest",
     "http_ingest",
     "long_poll",
+    "nats_delivery",
     "replay",
     "cold_start",
     "plan",

@@ -1,6 +1,7 @@
 """A control plane in a process of its own behind real HTTP, for the workloads that need a network.
 
-`python -m benchmarks.served DATABASE PUBLIC_KEY HOSTS`: every host is enrolled, with the same key. It prints its port.
+`python -m benchmarks.served DATABASE PUBLIC_KEY HOSTS [NATS_URL KEY_FILE]`: every host is enrolled, with the same key.
+It prints its port.
 A number on its standard input publishes a release for so many hosts, and it prints when that was committed, by the
 machine's monotonic clock; the end of the input ends it.
 """
@@ -9,12 +10,13 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from time import perf_counter
 
 import anyio
 import uvicorn
+from attrs import frozen
 
 from benchmarks.client import Address
 from benchmarks.fleet import CLOCK, host_names, release, tuned_collector
@@ -27,9 +29,19 @@ from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
+from nixfleet_nats.control_plane_end import ControlPlaneEnd
+from nixfleet_nats.target import Target
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustedKey
+
+
+@frozen
+class Nats:
+    """A server where hosts are answered as well. key_file: the control plane's key for it."""
+
+    url: str
+    key_file: Path
 
 
 class TimedStore(SqliteStore):
@@ -67,7 +79,9 @@ class Served:
 
 
 @asynccontextmanager
-async def served(database: Path, key: SigningKey, hosts: int) -> AsyncIterator[Served]:
+async def served(
+    database: Path, key: SigningKey, hosts: int, nats: Nats | None = None
+) -> AsyncIterator[Served]:
     """Run a control plane in a child process until the end of the context."""
     command = (
         sys.executable,
@@ -76,6 +90,7 @@ async def served(database: Path, key: SigningKey, hosts: int) -> AsyncIterator[S
         database,
         key.public_key.public_key,
         hosts,
+        *(() if nats is None else (nats.url, nats.key_file)),
     )
     process = await asyncio.create_subprocess_exec(
         *map(str, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -89,7 +104,9 @@ async def served(database: Path, key: SigningKey, hosts: int) -> AsyncIterator[S
         await process.wait()
 
 
-async def _serve(database: Path, key: TrustedKey, hosts: tuple[str, ...]) -> None:
+async def _serve(
+    database: Path, key: TrustedKey, hosts: tuple[str, ...], nats: Nats | None
+) -> None:
     store, limits = TimedStore(database), Limits()
     now = CLOCK.now()
     ring = KeyRing(enrolled=FrozenMap({host: EnrolledHost(host, key, now) for host in hosts}))
@@ -97,7 +114,13 @@ async def _serve(database: Path, key: TrustedKey, hosts: tuple[str, ...]) -> Non
         app = make_app(service, lambda: ring, SqliteQueries(database), CLOCK, limits=limits)
         server = uvicorn.Server(server_config(app, limits, shutdown_seconds_max=1))
         with tuned_collector():
-            async with anyio.create_task_group() as tasks:
+            async with AsyncExitStack() as held:
+                if nats is not None:
+                    service.ring = lambda: ring  # type: ignore[method-assign]
+                    nats_key = SigningKey.load(nats.key_file)
+                    end = ControlPlaneEnd(Target((nats.url,)), nats_key, CLOCK)
+                    await held.enter_async_context(end.serve_requests(service, app))
+                tasks = await held.enter_async_context(anyio.create_task_group())
                 tasks.start_soon(server.serve)
                 while not server.started:
                     await anyio.sleep(0.01)
@@ -122,5 +145,6 @@ if __name__ == "__main__":
         Path(sys.argv[1]),
         TrustedKey(sys.argv[2]),
         host_names(int(sys.argv[3])),
+        Nats(sys.argv[4], Path(sys.argv[5])) if len(sys.argv) > 4 else None,
         backend_options={"use_uvloop": True},
     )

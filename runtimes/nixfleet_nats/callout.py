@@ -95,7 +95,7 @@ class Callout:
         )
         if session.hostname is not None:
             allowed = Allowed(
-                [self._names.up(session.hostname, kind) for kind in self._names.kinds],
+                [self._names.all_up_of(session.hostname)],
                 [inbox, self._names.desired_state(session.hostname)],
                 now + SESSION,
                 self._account,

@@ -138,6 +138,10 @@ class Link:
         async with self._connecting:
             if self._open is not None and not self._open.closed.is_set():
                 return self._open
+            if self._open is not None:
+                # It ended just now: what waits on it must not wait for what comes after it.
+                self._open = None
+                self._end_all()
             with self._failing():
                 self._open = await self._connected()
             self._desired = None

@@ -65,14 +65,13 @@ class Names:
 
     prefix: str = PREFIX_DEFAULT
 
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        """What a host may ask."""
-        return tuple(Kind)
-
     def up(self, hostname: str, kind: Kind) -> str:
         """Return the subject on which the host asks."""
         return f"{self.prefix}.up.{token_of(hostname)}.{kind}"
+
+    def all_up_of(self, hostname: str) -> str:
+        """Return the subjects of a host, as one: a server keeps a tree for each connection."""
+        return f"{self.prefix}.up.{token_of(hostname)}.*"
 
     @property
     def all_up(self) -> str:

@@ -49,12 +49,8 @@ class Desired:
 def encode_desired(desired: Desired) -> bytes:
     """Return the value of the host's key."""
     at = desired.position
-    value = {
-        "epoch": at.epoch,
-        "eventLogSeq": at.event_log_seq,
-        "dispatch": json.loads(encode_dispatch(desired.dispatch)),
-    }
-    return json.dumps(value, separators=(",", ":")).encode()
+    beginning = f'{{"epoch":{at.epoch},"eventLogSeq":{at.event_log_seq},"dispatch":'
+    return beginning.encode() + encode_dispatch(desired.dispatch) + b"}"
 
 
 def decode_desired(value: bytes) -> Desired | None:

@@ -7,8 +7,9 @@ Source: docs/spec/nats.md, Buckets.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeAlias
 
 import anyio
 
@@ -23,13 +24,15 @@ from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_nats.buckets import Buckets
 from nixfleet_nats.callout import Session
 from nixfleet_nats.errors import NatsUnusable
-from nixfleet_nats.names import Bucket, token_of
+from nixfleet_nats.names import Bucket, name_of, token_of
 from nixfleet_nats.positions import Desired, Position, encode_desired
 from nixfleet_nats.read_models import encode_heartbeat, encode_info, encode_state, state_key
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.kernel.clock import Clock
 
+Value: TypeAlias = Callable[[], bytes | None]
+"""Makes a value when it is shown; `None`: the key goes."""
 COMPARED_SECONDS: Final = 60.0
 _log = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ class Projection:
         self._service = service
         self._clock = clock
         self._buckets = buckets
-        self._changed: dict[tuple[Bucket, str], bytes | None] = {}
+        self._dispatched: set[str] = set()
+        self._changed: dict[tuple[Bucket, str], Value] = {}
         self._woken = anyio.Event()
 
     def position(self) -> Position:
@@ -53,7 +57,10 @@ class Projection:
         await self._buckets.prepare()
 
     def committed(self, writes: Sequence[Write]) -> None:
-        """Note what a commit changed: it is durable, and the state is that of the commit."""
+        """Note what a commit changed: it is durable, and the state is that of the commit.
+
+        Values are encoded later: the commit's posters wait for their answers.
+        """
         for write in writes:
             match write:
                 case PutDispatch():
@@ -64,19 +71,20 @@ class Projection:
                 case LogRow(host_id=str(hostname), rollout_id=str(rollout_id)):
                     self._note_state(rollout_id, hostname)
                 case RemoveHostRecords(rollout_id, str(hostname)):
-                    self._note(Bucket.DEVICE_STATE, state_key(hostname, rollout_id), None)
+                    self._note(Bucket.DEVICE_STATE, state_key(hostname, rollout_id), _nothing)
                 case _:
                     pass  # Records of a rollout that is pruned go with the next comparison.
 
     def admitted(self, session: Session) -> None:
         """Note who connected."""
         if session.hostname is not None:
-            info = encode_info(session.hostname, session.key, self._clock.now())
+            info = partial(encode_info, session.hostname, session.key, self._clock.now())
             self._note(Bucket.DEVICE_INFO, token_of(session.hostname), info)
 
     def heard(self, hostname: str) -> None:
         """Note a heartbeat."""
-        self._note(Bucket.DEVICE_HEARTBEAT, token_of(hostname), encode_heartbeat(self._clock.now()))
+        heartbeat = partial(encode_heartbeat, self._clock.now())
+        self._note(Bucket.DEVICE_HEARTBEAT, token_of(hostname), heartbeat)
 
     async def run(self) -> None:
         """Show what changes, without end."""
@@ -91,21 +99,27 @@ class Projection:
                     _log.warning("what was committed is not shown: %s", error)
 
     async def _show(self) -> None:
+        """Show dispatches, for which hosts wait; then the rest."""
+        dispatched, self._dispatched = self._dispatched, set()
+        for hostname in dispatched:
+            value = self._dispatch_of(hostname)
+            await self._buckets.put(Bucket.DESIRED_STATE, token_of(hostname), value)
         changed, self._changed = self._changed, {}
-        for (bucket, key), value in changed.items():
-            await self._buckets.put(bucket, key, value)
+        for (bucket, key), made in changed.items():
+            await self._buckets.put(bucket, key, made())
 
-    def _note(self, bucket: Bucket, key: str, value: bytes | None) -> None:
+    def _note(self, bucket: Bucket, key: str, value: Value) -> None:
         self._changed[bucket, key] = value
         self._woken.set()
 
     def _note_dispatch(self, hostname: str) -> None:
-        self._note(Bucket.DESIRED_STATE, token_of(hostname), self._dispatch_of(hostname))
+        self._dispatched.add(hostname)
+        self._woken.set()
 
     def _note_state(self, rollout_id: str, hostname: str) -> None:
         record = self._service.host_record(RolloutId(rollout_id), hostname)
         if record is not None:
-            value = encode_state(self.position(), record)
+            value = partial(encode_state, self.position(), record)
             self._note(Bucket.DEVICE_STATE, state_key(hostname, rollout_id), value)
 
     def _dispatch_of(self, hostname: str) -> bytes | None:
@@ -133,7 +147,13 @@ class Projection:
         stored = await self._buckets.all(Bucket.DESIRED_STATE)
         # Without a wait from here on: what is committed meanwhile would be taken back.
         wanted = {token_of(name): self._dispatch_of(name) for name in waiting}
-        self._note_differences(Bucket.DESIRED_STATE, stored, wanted)
+        for key in stored.keys() | wanted.keys():
+            if stored.get(key) != wanted.get(key):
+                hostname = name_of(key)
+                if hostname is None:
+                    self._note(Bucket.DESIRED_STATE, key, _nothing)
+                else:
+                    self._note_dispatch(hostname)
         await self._compare_states()
 
     async def _compare_states(self) -> None:
@@ -146,23 +166,20 @@ class Projection:
             for record in page:
                 key = state_key(record.hostname, record.rollout_id)
                 seen.add(key)
-                value = encode_state(self.position(), record)
-                shown = self._changed.get((Bucket.DEVICE_STATE, key), stored.get(key))
-                if _state_in(shown) != _state_in(value):
+                value = partial(encode_state, self.position(), record)
+                is_noted = (Bucket.DEVICE_STATE, key) in self._changed
+                if not is_noted and _state_in(stored.get(key)) != _state_in(value()):
                     self._note(Bucket.DEVICE_STATE, key, value)
             if not page:
                 break
             after = page[-1].rollout_id, page[-1].hostname
         for key in stored.keys() - seen:
             if (Bucket.DEVICE_STATE, key) not in self._changed:
-                self._note(Bucket.DEVICE_STATE, key, None)
+                self._note(Bucket.DEVICE_STATE, key, _nothing)
 
-    def _note_differences(
-        self, bucket: Bucket, stored: Mapping[str, bytes], wanted: Mapping[str, bytes | None]
-    ) -> None:
-        for key in stored.keys() | wanted.keys():
-            if stored.get(key) != wanted.get(key):
-                self._note(bucket, key, wanted.get(key))
+
+def _nothing() -> None:
+    """The value of a key that is to go."""
 
 
 def _state_in(value: bytes | None) -> bytes:

