@@ -6,6 +6,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 LOCK_ARGS ?=
 SOAK_SEEDS ?= 20000
 KILLS ?= 200
+TAKEOVERS ?= 100
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -65,7 +66,8 @@ test: lint types ## Run all of `check`, each law with 200 examples, and every ot
 	$(NAME_OTHERS)
 
 test-faults: setup ## Kill each side 200 times, send 20,000 hostile requests, let network and machines fail
-	FAULTS_KILLS=$(KILLS) HOSTILE_REQUESTS=20000 SCHEMATHESIS_EXAMPLES=20 $(BIN)/pytest -s tests/faults \
+	FAULTS_KILLS=$(KILLS) FAULTS_TAKEOVERS=$(TAKEOVERS) HOSTILE_REQUESTS=20000 SCHEMATHESIS_EXAMPLES=20 \
+		$(BIN)/pytest -s tests/faults tests/standby \
 		tests/control_plane/test_http_hostile.py tests/control_plane/test_http_schemathesis.py
 	$(NAME_OTHERS)
 

@@ -4,7 +4,7 @@ The kind `sqlite` comes with nixfleet; others are entry points of the group `nix
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -20,6 +20,7 @@ from attrs import evolve, field, frozen
 from nixfleet_control_plane.history.rebuild import ChainReport
 from nixfleet_control_plane.history.retention.keeper import LogKeeper, SqliteLogKeeper
 from nixfleet_control_plane.history.shadow import compare_views
+from nixfleet_control_plane.leadership.lease import LeaseSeen
 from nixfleet_control_plane.leadership.shared_store import OpenedShare, SharedStore
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries, one_moment
@@ -116,6 +117,11 @@ class StoreConfig:
     def is_shared(self) -> bool:
         """Whether several control planes can run on it."""
         return getattr(self.opener, "sharing", None) is not None
+
+    async def lease(self) -> LeaseSeen | None:
+        """Return who leads on a shared store; `None`: it has one owner. Raises: NotReadable."""
+        lease: Callable[[], Awaitable[LeaseSeen]] | None = getattr(self.opener, "lease", None)
+        return None if lease is None else await lease()
 
     @asynccontextmanager
     async def sharing(self) -> AsyncIterator[OpenedShare]:

@@ -120,10 +120,11 @@ async def _run_among_others(ground: Ground, opened: OpenedShare, listening: _Lis
     """Serve while this process leads, and follow while another one does, until a signal."""
     retention_of(ground)
     front = Front(versions_of(ground.config.store))
+    url = ground.config.listen.url or listening.url
 
     @asynccontextmanager
     async def lead(term: Term) -> AsyncIterator[None]:
-        led = Led(term.state, term.is_current, front.refusal, front.register)
+        led = Led(term.state, term.is_current, url, front.refusal, front.register)
         async with serving(ground, term.store, led) as served:
             with front.serving(served.app, term.is_current, served.metrics.count_refusal):
                 yield
@@ -138,7 +139,6 @@ async def _run_among_others(ground: Ground, opened: OpenedShare, listening: _Lis
             ground.watchdog.status = front.standing
             ground.watchdog.beat(0)
 
-    url = ground.config.listen.url or listening.url
     participant = front.participant = Participant(opened.shared, url, lead, on_look=on_look)
     server = _server(ground, front, front.count_refusal)
 

@@ -94,7 +94,7 @@ from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.http.fleet_pages import ListedQuarantine, ListedRefusal
 from nixfleet_runtime.http.host_pages import HostRecordPage
 from nixfleet_runtime.http.listings import ChannelInForce, ListedRow, ReleaseStanding
-from nixfleet_runtime.http.overview import Asker, FleetCounts, Need, Overview
+from nixfleet_runtime.http.overview import Asker, FleetCounts, Need, Overview, ServedBy
 from nixfleet_runtime.http.shards import ListedShard
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import (
@@ -166,8 +166,10 @@ class ControlPlaneService:
         freshness_limit_minutes: int | None = None,
         write_seconds_max: float = WRITE_SECONDS_MAX,
         is_current: Callable[[], bool] = lambda: True,
+        url: str | None = None,
     ) -> None:
         self._engine = engine
+        self._url = url
         self._clock = clock
         self._record_metric = record_metric
         self._ring = ring or KeyRing()
@@ -448,6 +450,7 @@ class ControlPlaneService:
             needs_you=self._engine.fleet_needs(self._fleet_notices(), now),
             rollouts=self._engine.overviews(now, stale_at, rollout_id),
             head_at=None if last is None else time_of(last.ts),
+            leader=None if self._url is None else ServedBy(self._url, self.epoch),
         )
 
     def _fleet_notices(self) -> FleetNotices:
@@ -767,6 +770,7 @@ async def running(
     state: State | None = None,
     is_current: Callable[[], bool] = lambda: True,
     place: ShardPlace = ONLY,
+    url: str | None = None,
 ) -> AsyncIterator[ControlPlaneService]:
     """Run a control plane on `store` while the context is open; close it in order at the end.
 
@@ -774,7 +778,8 @@ async def running(
     tick_seconds: in the time of `clock`. freshness_limit_minutes: the limit on the windows that releases declare, only
     shown here. write_seconds_max: how long a commit may take in real time.
     state: what `store` has, of who followed its log; its host records are not written at the end, for others follow
-    too. is_current: whether no other process can have written since. place: which channels are those of this log.
+    too. is_current: whether no other process can have written since. url: of one that others stand in for.
+    place: which channels are those of this log.
     Raises: what `Store.load` raises.
     """
     is_followed = state is not None
@@ -791,6 +796,7 @@ async def running(
         freshness_limit_minutes,
         write_seconds_max,
         is_current,
+        url,
     )
     service.notices.left_out = state.left_out
     for each in state.left_out:

@@ -80,13 +80,14 @@ class Ground:
 
 @frozen
 class Led:
-    """What one that shares its store begins with. state: what the store has. is_current: as for `running`.
+    """What one that shares its store begins with. state: what the store has. is_current, url: as for `running`.
 
     on_closing: what is answered once it serves no more. register: adds metrics of its own.
     """
 
     state: State
     is_current: Callable[[], bool]
+    url: str
     on_closing: Callable[[], Refusal]
     register: Callable[[Metrics], None]
 
@@ -129,6 +130,7 @@ async def serving(ground: Ground, store: Store, led: Led | None = None) -> Async
             freshness_limit_minutes=config.trust.freshness_window_minutes,
             state=None if led is None else led.state,
             is_current=_always if led is None else led.is_current,
+            url=None if led is None else led.url,
             place=place,
         )
 

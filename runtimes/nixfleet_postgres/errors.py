@@ -100,6 +100,26 @@ class AnotherOwner(OwnershipLost):
         )
 
 
+class LeaseTaken(OwnershipLost):
+    """Another process has taken the lease. expected, found: the leases."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: expected {self.expected}, found {self.found}: another control plane leads"
+
+
+class NotReplicated(NixfleetError):
+    """The server confirms a commit that a synchronous replica may lack. Attributes: `where`, `expected`, `found`."""
+
+    def __init__(self, where: str, expected: str, found: str) -> None:
+        super().__init__(where, expected, found)
+        self.where = where
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"{self.where}: expected {self.expected}, found {self.found}"
+
+
 class OutOfOrder(NixfleetError):
     """A commit does not follow what is there. Nothing of it was written. Attributes: `where`, `expected`, `found`."""
 

@@ -17,6 +17,7 @@ from nixfleet_control_plane.leadership.lease import (
     LEASE_SECONDS,
     LEASE_SECONDS_LEAST,
     LEASE_SECONDS_MOST,
+    LeaseSeen,
 )
 from nixfleet_control_plane.leadership.shared_store import OpenedShare
 from nixfleet_control_plane.reading.queries import Queries
@@ -62,6 +63,12 @@ class PostgresOpener:
         async with open_share(self.target, self.lease_seconds) as shared:
             with closing(PostgresQueries(self.target)) as queries:
                 yield OpenedShare(shared, queries, PostgresLogKeeper(self.target, queries))
+
+    async def lease(self) -> LeaseSeen:
+        """As `Shares.lease`."""
+        from nixfleet_postgres.sharing import lease_of
+
+        return await lease_of(self.target)
 
     def reading(self) -> AbstractAsyncContextManager[Queries]:
         """Answer as of one moment. Takes nothing over. Raises: NotReadable."""

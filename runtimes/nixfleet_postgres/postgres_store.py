@@ -24,7 +24,7 @@ from nixfleet_control_plane.store.store import Snapshot
 from nixfleet_postgres.appending import Appended, Head, appended
 from nixfleet_postgres.connecting import CONNECTION_ERRORS, Connection, connect, permitted
 from nixfleet_postgres.copies import SHARD, copy_for_a_start, empty_tables, one_moment
-from nixfleet_postgres.errors import AnotherOwner, PostgresUnusable
+from nixfleet_postgres.errors import AnotherOwner, NotReplicated, PostgresUnusable
 from nixfleet_postgres.target import Target
 from nixfleet_postgres.upgrading import PROGRAM, make_schema
 from nixfleet_runtime.kernel.write_failures import OutcomeUnknown, OwnershipLost, Unreachable
@@ -34,6 +34,8 @@ LEASE: Final = timedelta(seconds=3)
 ATTEMPTS: Final = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds before each attempt to connect again, while the outcome of a commit is not known."""
 FENCED: Final = "NF001"
+_WAITS_FOR_REPLICA: Final = "SyncRepWaitForLSN"
+"""The function of the server that waits for a synchronous replica, and warns when that wait is cancelled."""
 ROOM_MADE_EACH: Final = 1_000
 """How many rows apart it is asked whether the log needs another partition; `make_partitions` makes room for more."""
 _APPEND: Final = "SELECT append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21::jsonb)"
@@ -97,7 +99,8 @@ class PostgresStore:
         self._target = target
         self._lease = lease
         self._reconnect = reconnect or partial(connect, target)
-        self._connection = connection
+        self._is_warned = False
+        self._use(connection)
         self._holder = holder
         self._owned = owned
         self._copy: sqlite3.Connection | None = None
@@ -127,13 +130,14 @@ class PostgresStore:
         await self._reconnect_if_cut()
         try:
             await self._send(commit)
-        except CONNECTION_ERRORS as error:
+        except (*CONNECTION_ERRORS, NotReplicated) as error:
             if not await self._is_durable(commit, error):
                 raise Unreachable(self._target.where, str(error) or type(error).__name__) from error
         self._owned = Owned(self._owned.epoch, commit.after)
 
     async def _send(self, commit: Appended) -> None:
-        """Raises: AnotherOwner; what the connection raises."""
+        """Raises: AnotherOwner, NotReplicated; what the connection raises."""
+        self._is_warned = False
         try:
             if commit.after.seq // ROOM_MADE_EACH != commit.before.seq // ROOM_MADE_EACH:
                 await self._connection.execute("SELECT make_partitions($1)", commit.after.seq)
@@ -144,6 +148,25 @@ class PostgresStore:
             if error.sqlstate != FENCED:
                 raise
             raise await self._lost() from error
+        self._require_replicated()
+
+    def _use(self, connection: Connection) -> None:
+        self._connection = connection
+        connection.add_log_listener(self._note_warning)
+
+    def _note_warning(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
+        # By the function that says it: its words are in the server's language.
+        if message.server_source_function == _WAITS_FOR_REPLICA:
+            self._is_warned = True
+
+    def _require_replicated(self) -> None:
+        """Raises: NotReplicated. The server's words come before the end of the statement that they are about."""
+        if self._is_warned:
+            raise NotReplicated(
+                self._target.where,
+                "a commit that a synchronous replica has",
+                "a wait for it that was cancelled",
+            )
 
     async def _lost(self) -> OwnershipLost:
         """Return the error that says whose the shard is."""
@@ -168,7 +191,7 @@ class PostgresStore:
             await self._send(commit)
         except OwnershipLost:
             raise
-        except (*CONNECTION_ERRORS, PostgresUnusable) as error:
+        except (*CONNECTION_ERRORS, PostgresUnusable, NotReplicated) as error:
             raise OutcomeUnknown(self._target.where, str(error)) from doubt
         return True
 
@@ -181,7 +204,7 @@ class PostgresStore:
             return
         try:
             found = await self._taken_again()
-        except (*CONNECTION_ERRORS, PostgresUnusable) as error:
+        except (*CONNECTION_ERRORS, PostgresUnusable, NotReplicated) as error:
             raise Unreachable(self._target.where, str(error)) from error
         if found != self._owned.head:
             raise await self._lost()
@@ -197,7 +220,8 @@ class PostgresStore:
         for attempt, pause in enumerate(ATTEMPTS, start=1):
             await asyncio.sleep(pause)
             try:
-                self._connection = await self._reconnect()
+                self._use(await self._reconnect())
+                self._is_warned = False
                 row = await self._connection.fetchrow(
                     "UPDATE shards SET epoch = epoch + 1, lease_until = clock_timestamp() + $3"
                     " WHERE shard = $1 AND holder = $2 RETURNING epoch, head_seq, head_hash",
@@ -205,8 +229,10 @@ class PostgresStore:
                     self._holder,
                     self._lease,
                 )
+                # It waits for the replica too, and what the replica has of the log it has up to here.
+                self._require_replicated()
                 break
-            except (*CONNECTION_ERRORS, PostgresUnusable):
+            except (*CONNECTION_ERRORS, PostgresUnusable, NotReplicated):
                 self._connection.terminate()
                 if attempt == len(ATTEMPTS):
                     raise

@@ -10,12 +10,13 @@ import asyncio
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
 import anyio
 import anyio.to_thread
+import asyncpg
 
 from nixfleet_control_plane.leadership.lease import LeaseSeen
 from nixfleet_control_plane.leadership.shared_store import (
@@ -30,9 +31,9 @@ from nixfleet_control_plane.store.sqlite_store import snapshot_of
 from nixfleet_postgres.appending import Head
 from nixfleet_postgres.connecting import CONNECTION_ERRORS, Connection, connect, permitted
 from nixfleet_postgres.copies import ROWS_AT_ONCE, SHARD, copy_for_a_start, empty_tables, one_moment
-from nixfleet_postgres.errors import AnotherOwner, PostgresUnusable
+from nixfleet_postgres.errors import LeaseTaken, PostgresUnusable
 from nixfleet_postgres.postgres_store import Owned, PostgresStore
-from nixfleet_postgres.reading import PostgresQueries
+from nixfleet_postgres.reading import PostgresQueries, as_not_readable, connect_to_read
 from nixfleet_postgres.target import Target
 from nixfleet_postgres.upgrading import PROGRAM, make_schema
 from nixfleet_runtime.kernel.write_failures import Unreachable
@@ -76,6 +77,23 @@ async def open_share(target: Target, lease_seconds: float) -> AsyncIterator["Pos
         yield share
     finally:
         await share.close()
+
+
+async def lease_of(target: Target) -> LeaseSeen:
+    """Return the lease as it is now; that of nobody, if no control plane has started. Raises: NotReadable."""
+    with as_not_readable(target):
+        connection = await connect_to_read(target)
+        try:
+            row = await connection.fetchrow(_LOOK, SHARD, SESSIONS)
+        finally:
+            connection.terminate()
+    return LeaseSeen(0, NOBODY, "", 0.0, 0) if row is None else _seen(row)
+
+
+def _seen(row: asyncpg.Record, *, is_abandoned: bool = False) -> LeaseSeen:
+    return LeaseSeen(
+        row["epoch"], row["holder"], row["url"], row["seconds_left"], row["head_seq"], is_abandoned
+    )
 
 
 class PostgresShare:
@@ -133,9 +151,7 @@ class PostgresShare:
         is_abandoned = holder == self._seen_there and not row["is_there"]
         if row["is_there"]:
             self._seen_there = holder
-        return LeaseSeen(
-            row["epoch"], holder, row["url"], row["seconds_left"], row["head_seq"], is_abandoned
-        )
+        return _seen(row, is_abandoned=is_abandoned)
 
     async def snapshot(self, *, from_log: bool = False) -> FollowedSnapshot:
         """As `SharedStore.snapshot`."""
@@ -189,6 +205,9 @@ class PostgresShare:
                 await door.execute(
                     "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0"
                 )
+                # Without, a session that waits for a lock outlives its process. Not every platform has it.
+                with suppress(asyncpg.PostgresError):
+                    await door.execute("SET client_connection_check_interval = '200ms'")
                 await door.fetchval(
                     "SELECT pg_advisory_lock($1, hashtext($2))", _DOORBELL, self._target.schema
                 )
@@ -239,7 +258,7 @@ class PostgresShare:
                 found = await side.fetchval(
                     "SELECT 'epoch ' || epoch FROM shards WHERE shard = $1", SHARD
                 )
-                raise AnotherOwner(self._target.where, "the lease of this process", found)
+                raise LeaseTaken(self._target.where, "the lease of this process", found or "none")
 
     async def announce(self) -> None:
         """As `SharedStore.announce`. On a session of its own: within the commit's it would cost other writers dear."""

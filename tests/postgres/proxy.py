@@ -27,6 +27,7 @@ class Proxy:
 
     statements_before_cut: how many statements, also without arguments, go before it; by default none.
     refusing: no new connections.
+    silent: nothing is handed on, either way, and no connection breaks: the network is gone.
     """
 
     server_port: int
@@ -35,11 +36,19 @@ class Proxy:
     cuts: int = 0
     refusing: bool = False
     statements_before_cut: int | None = None
+    silent: bool = False
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(factory=set)
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def cut_all(self) -> None:
+        """Break every connection there is. From another thread than the proxy's."""
+        assert self._loop is not None, "it runs"
+        self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._tasks])
 
     async def run(self, ready: Callable[[], object]) -> None:
         """Listen until it is cancelled."""
+        self._loop = asyncio.get_running_loop()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         ready()
@@ -55,10 +64,14 @@ class Proxy:
         if self.refusing:
             writer.transport.abort()
             return
-        to = await asyncio.open_connection("127.0.0.1", self.server_port)
+        try:
+            to = await asyncio.open_connection("127.0.0.1", self.server_port)
+        except OSError:  # the server is being restarted
+            writer.transport.abort()
+            return
         answer_is_lost = asyncio.Event()
         up = asyncio.create_task(self._up(reader, to[1], answer_is_lost))
-        down = asyncio.create_task(_down(to[0], writer, answer_is_lost))
+        down = asyncio.create_task(self._down(to[0], writer, answer_is_lost))
         self._tasks |= {up, down}
         await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
         for task in (up, down):
@@ -83,6 +96,7 @@ class Proxy:
                 return
             if cut is Cut.ANSWER:
                 answer_is_lost.set()
+            await self._while_silent()
             to.write(data)
             await to.drain()
             if cut is Cut.AT_ONCE:
@@ -98,15 +112,22 @@ class Proxy:
         self.statements_before_cut -= 1
         return self.statements_before_cut < 0
 
+    async def _down(
+        self,
+        reader: asyncio.StreamReader,
+        to: asyncio.StreamWriter,
+        answer_is_lost: asyncio.Event,
+    ) -> None:
+        while data := await reader.read(1 << 20):
+            if answer_is_lost.is_set():
+                return  # after the commit: the server answers when it is durable
+            await self._while_silent()
+            to.write(data)
+            await to.drain()
 
-async def _down(
-    reader: asyncio.StreamReader, to: asyncio.StreamWriter, answer_is_lost: asyncio.Event
-) -> None:
-    while data := await reader.read(1 << 20):
-        if answer_is_lost.is_set():
-            return  # after the commit: the server answers when it is durable
-        to.write(data)
-        await to.drain()
+    async def _while_silent(self) -> None:
+        while self.silent:  # noqa: ASYNC110 another thread ends it
+            await asyncio.sleep(0.01)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A server with a schema for each test, a way to it for each control plane, and sites with agents."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,12 +21,12 @@ NewPlanes = Callable[..., Planes]
 
 
 @pytest.fixture
-def new_planes(target: Target) -> Iterator[NewPlanes]:
+def new_planes() -> Iterator[NewPlanes]:
     """Makes control planes of a site, as `planes_of` does; whatever they leave running is ended."""
     made: list[Planes] = []
 
-    def new(site: Site, count: int = 2, *, lease_seconds: float = 1.0) -> Planes:
-        made.append(planes_of(site, [target] * count, lease_seconds=lease_seconds))
+    def new(site: Site, targets: Sequence[Target], *, lease_seconds: float = 1.0) -> Planes:
+        made.append(planes_of(site, targets, lease_seconds=lease_seconds))
         return made[-1]
 
     yield new

@@ -5,9 +5,10 @@ The wheel's own helper is not used: as root it makes a user, and opens every dir
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,11 +28,15 @@ _SETTINGS: Final = ("max_connections=150", "shared_buffers=32MB", "fsync=on", "m
 
 @frozen
 class Server:
-    """A running server, which lets the role `postgres` in by password. binaries: the directory of its programs."""
+    """A running server, which lets the role `postgres` in by password. binaries: the directory of its programs.
+
+    restart: ends it in order, with all sessions, and starts it again.
+    """
 
     port: int
     directory: Path
     binaries: Path
+    restart: Callable[[], None]
 
     def url(self, user: str = "postgres", password: str = PASSWORD, port: int | None = None) -> str:
         """Return a connection URL."""
@@ -118,31 +123,57 @@ def running_on(data: Path, binaries: Path, settings: Sequence[str] = ()) -> Iter
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = [f"-c{it}" for it in (*_SETTINGS, "listen_addresses=127.0.0.1", *settings)]
+    log = data.with_suffix(".log")
+    running = [
+        _started(
+            [binaries / "postgres", "-D", data, "-p", str(port), f"-k{home}", *options],
+            log,
+            as_user,
+        )
+    ]
+
+    def restart() -> None:
+        process, copier = running.pop()
+        process.send_signal(
+            signal.SIGINT
+        )  # as an operator does: all sessions are ended, and all is written
+        process.wait()
+        copier.wait()
+        running.append(_started(process.args, log, as_user))
+
+    try:
+        yield Server(port, home, binaries, restart)
+    finally:
+        for process, copier in running:
+            process.send_signal(signal.SIGQUIT)  # at once, as after a crash
+            process.wait()
+            copier.wait()
+
+
+def _started(
+    command: Any, log: Path, as_user: dict[str, Any]
+) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+    """Return a server that accepts connections, and what writes to `log` what it says."""
     process = subprocess.Popen(
-        [binaries / "postgres", "-D", data, "-p", str(port), f"-k{home}", *options],
+        command,
         **as_user,
         env=_environment(),
-        cwd=home,
+        cwd=log.parent,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
-    try:
-        assert process.stderr is not None
-        said = b""
-        for line in process.stderr:
-            said += line
-            if b"ready to accept" in line:  # of a replica: read-only connections
-                break
-        else:
-            raise AssertionError(said.decode())
-        with data.with_suffix(".log").open("wb") as log:
-            copier = subprocess.Popen(["cat"], stdin=process.stderr, stdout=log)
-        process.stderr.close()
-        yield Server(port, home, binaries)
-    finally:
-        process.send_signal(3)  # SIGQUIT: at once, as after a crash
-        process.wait()
-    copier.wait()
+    assert process.stderr is not None
+    said = b""
+    for line in process.stderr:
+        said += line
+        if b"ready to accept" in line:  # of a replica: read-only connections
+            break
+    else:
+        raise AssertionError(said.decode())
+    with log.open("ab") as to:
+        copier = subprocess.Popen(["cat"], stdin=process.stderr, stdout=to)
+    process.stderr.close()
+    return process, copier
 
 
 def run_as_server(command: Sequence[str | Path], server: Server) -> None:

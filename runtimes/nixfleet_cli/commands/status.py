@@ -30,6 +30,7 @@ from nixfleet_control_plane.engine.in_force import in_force
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.narration import named
 from nixfleet_control_plane.history.retention.exportable import Need, first_need
+from nixfleet_control_plane.leadership.lease import LeaseSeen
 from nixfleet_control_plane.messages.entry_codec import time_of
 from nixfleet_control_plane.messages.inputs import InForce
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LoggedEntry
@@ -72,6 +73,7 @@ class _Moment:
     log_begins_at: int
     oldest_at: datetime | None
     need: Need | None
+    lease: LeaseSeen | None
 
     @property
     def log_rows(self) -> int:
@@ -84,6 +86,7 @@ class _Moment:
 @printing(
     "one object with program, version, logBeginsAt, log (with rows, oldestAt, firstNeededRow and neededBy), "
     "rollouts, waiting, overdue, drifted, quarantined, paused, heldUntil, refusedEvents, inForce and refusedReleases; "
+    "of a store that several share, also leader (url, epoch); "
     "of a journal: program, version, host (with runs, shouldRun, waitsFor, probes and stages), "
     "rollouts, underWay, waitingToBeSent and refused"
 )
@@ -127,6 +130,7 @@ def _moment(stored: StoredLog, store: StoreConfig) -> _Moment:
         first_seq,
         time_of(oldest[0].ts) if oldest else None,
         _need(store),
+        stored.ask(lambda _: store.lease()),
     )
 
 
@@ -167,6 +171,9 @@ def _lines(moment: _Moment, at: datetime) -> Iterator[str]:
     yield ""
     yield from _log_lines(moment)
     yield moment.versions.line
+    lease = moment.lease
+    if lease is not None:
+        yield "no leader" if lease.is_free else f"leader {lease.url}, epoch {lease.epoch}"
 
 
 def _log_lines(moment: _Moment) -> Iterator[str]:
@@ -388,10 +395,16 @@ def _refused_artefact_value(logged: LoggedEntry) -> object:
     return {"name": logged.entry.name, "reason": logged.entry.reason, "since": logged.at}
 
 
+def _leader_value(lease: LeaseSeen) -> object:
+    return None if lease.is_free else {"url": lease.url, "epoch": lease.epoch}
+
+
 def _value(moment: _Moment, at: datetime) -> object:
-    state = moment.state
+    state, lease = moment.state, moment.lease
+    shared = {} if lease is None else {"leader": _leader_value(lease)}
     return {
         **moment.versions.value,
+        **shared,
         "logBeginsAt": moment.log_begins_at,
         "log": {
             "rows": moment.log_rows,

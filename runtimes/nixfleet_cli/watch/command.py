@@ -31,7 +31,8 @@ from nixfleet_runtime.kernel.clock import SystemClock
     help="With --until: fail if that takes longer.",
 )
 @asks(
-    "one object a line whenever something has changed, with head, headAt, now, you, fleet, needsYou and rollouts"
+    "one object a line whenever something has changed, with head, headAt, now, leader, you, fleet, "
+    "needsYou and rollouts"
 )
 def watch(
     session: Session, watched_name: str | None, until: str | None, within_minutes: float | None

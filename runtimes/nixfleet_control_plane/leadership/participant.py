@@ -53,6 +53,8 @@ from nixfleet_control_plane.store.store import OwnedInTurn, Snapshot, Store
 from nixfleet_runtime.kernel.mutator import MutatorClosed
 from nixfleet_runtime.kernel.write_failures import OwnershipLost, Unreachable, WritingEnded
 
+TAKE_SECONDS_MAX: Final = 10.0
+"""How long a take may last: it waits for a commit of the holder that is under way."""
 ANNOUNCEMENTS_APART_SECONDS: Final = 0.02
 """Followers are told of commits at most so often."""
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -185,6 +187,7 @@ class Participant:
         warm: WarmState | None = None
         while isinstance(self._leadership, Following | TakingOver):
             due = self._due()
+            self._looks_at_once = False
             self._on_look()
             try:
                 if warm is None:
@@ -198,16 +201,16 @@ class Participant:
                 warm = None
                 self._happen(LogLost())
                 continue
-            except Unreachable as error:
-                self._note(str(error))
+            except (Unreachable, TimeoutError) as error:
+                self._note(str(error) or "the store did not answer in time")
                 self._happen(NotTaken())
             await self._until(due)
         return None
 
     async def _looked(self, warm: WarmState) -> TakenStore | None:
         """Look once at the lease and the log, and take the lease if it is free."""
-        self._looks_at_once = False
-        self._seen = seen = await self._shared.look()
+        with anyio.fail_after(self._terms.seconds):
+            self._seen = seen = await self._shared.look()
         if seen.head_seq != warm.head.seq:
             await warm.catch_up(self._shared)
         orders = (*self._happen(CaughtUp()), *self._happen(Looked(seen)))
@@ -218,7 +221,8 @@ class Participant:
 
     async def _taken(self, order: Take) -> TakenStore | None:
         sent_at = self._now()
-        taken = await self._shared.take(order.seen, self._url)
+        with anyio.fail_after(TAKE_SECONDS_MAX):
+            taken = await self._shared.take(order.seen, self._url)
         if taken is None:
             self._happen(NotTaken())
             return None
@@ -306,8 +310,8 @@ class Participant:
             except LogForked as error:
                 _log.warning("the log is read anew: %s", error)
                 warm = await loaded_warm(self._shared)
-            except Unreachable as error:
-                self._note(str(error))
+            except (Unreachable, TimeoutError) as error:
+                self._note(str(error) or "the store did not answer in time")
                 await anyio.sleep(self._terms.look_seconds)
 
     async def _keep_lease(self) -> None:

@@ -144,3 +144,7 @@ class Shares(Protocol):
     def sharing(self) -> AbstractAsyncContextManager[OpenedShare]:
         """Open a part in the store for this process; close it at the end. Takes nothing. Raises: StoreUnusable."""
         ...
+
+    async def lease(self) -> LeaseSeen:
+        """Return the lease as it is now, without a part in the store. Writes nothing. Raises: NotReadable."""
+        ...

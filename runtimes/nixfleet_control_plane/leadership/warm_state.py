@@ -4,6 +4,7 @@ Whoever takes over has only the last rows to read. Decides nothing.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -16,6 +17,9 @@ from nixfleet_control_plane.leadership.shared_store import LogHead, SharedStore
 from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
 from nixfleet_control_plane.messages.log_entry import LogRow, chain_hash
 
+ROWS_SECONDS_MAX: Final = 10.0
+"""How long a page of the log may take to be read."""
+
 
 class WarmState:
     """The state at the end of a log, as far as it was read. head: its last row. It is used by one task at a time."""
@@ -25,11 +29,19 @@ class WarmState:
         self.head = head
 
     async def catch_up(self, shared: SharedStore) -> None:
-        """Read to the end of the log. Raises: LogForked, Unreachable, DamagedRow; then it is used no more."""
-        while rows := await shared.rows_after(self.head):
+        """Read to the end of the log.
+
+        Raises: Unreachable, TimeoutError; LogForked and DamagedRow, after which it is used no more.
+        """
+        while rows := await self._next_rows(shared):
             # In a thread, so that a standby far behind answers meanwhile; not cancelled half-way.
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._take, rows)
+
+    async def _next_rows(self, shared: SharedStore) -> Sequence[LogRow]:
+        # A session may be lost without a sign; the next call has another one.
+        with anyio.fail_after(ROWS_SECONDS_MAX):
+            return await shared.rows_after(self.head)
 
     def _take(self, rows: Sequence[LogRow]) -> None:
         state, end = self.state, self.head.hash

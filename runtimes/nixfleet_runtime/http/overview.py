@@ -237,6 +237,14 @@ class Asker:
 
 
 @frozen
+class ServedBy:
+    """The control plane that leads. epoch: rises with each takeover."""
+
+    url: str
+    epoch: int
+
+
+@frozen
 class FleetCounts:
     """Hosts over the whole fleet. silent: heard since the start, and not for three minutes.
 
@@ -256,7 +264,7 @@ class Overview:
     """How the fleet stands. head: the last row of the log, written at head_at. now: the control plane's time.
 
     needs_you: what is about no rollout. rollouts: the current ones of all channels, by channel; or the one that was
-    asked for.
+    asked for. leader: which of several control planes on one store answers; `None`: it has its store alone.
     """
 
     head: int
@@ -266,6 +274,7 @@ class Overview:
     needs_you: tuple[Need, ...]
     rollouts: tuple[RolloutOverview, ...]
     head_at: datetime | None = None
+    leader: ServedBy | None = None
 
 
 OVERVIEW: Final = Coder[Overview](Spelling(camel_case, Absent.LEFT_OUT), Overview, "overview")

@@ -15,7 +15,8 @@ from nixfleet_runtime.http.overview import OVERVIEW
 @command()
 @click.argument("rollout", metavar="[ROLLOUT]", required=False)
 @asks(
-    "one object with head, headAt, now, you (name, role), fleet (enrolled, declared, silent, refusing, knocking), "
+    "one object with head, headAt, now, leader (of several: url, epoch), you (name, role), "
+    "fleet (enrolled, declared, silent, refusing, knocking), "
     "needsYou and rollouts (of each rolloutId, headline, course, percent, states, standings, waves, needsYou, waits, "
     "risk, next and more, as GET /v1/overview has them)"
 )

@@ -35,6 +35,8 @@ def overview_lines(shown: Overview) -> Iterator[str]:
         f"{known_hosts(fleet)}, {fleet.silent:,} silent, {fleet.refusing:,} do not act on something, "
         f"{fleet.knocking:,} refused at enrollment. Row {shown.head:,} of the log, {shown_time(shown.now)}."
     )
+    if shown.leader is not None:
+        yield f"{shown.leader.url} leads, epoch {shown.leader.epoch}."
 
 
 def known_hosts(fleet: FleetCounts) -> str:
