@@ -82,10 +82,10 @@ def test_a_command_shows_the_same_of_a_copy_in_postgresql(
     assert theirs.exit_code == ours.exit_code == 0, theirs.output
     expected = ours.stdout.replace(str(database), "the store 'postgres'")
     if command == STATUS:
-        # That of a file ends with the file's version.
+        # That of a file ends with the file's version, and has no leader.
         *lines, _ = expected.splitlines(keepends=True)
         assert lines[-1].startswith("the first row that has to stay is ")
-        expected = "".join(lines) + "store 'postgres'\n"
+        expected = "".join(lines) + "store 'postgres'\nno leader\n"
     assert theirs.stdout == expected
 
 

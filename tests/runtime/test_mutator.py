@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 
 from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.kernel.mutator import EngineFault, QueueFull, SingleMutator, WriteFailed
+from nixfleet_runtime.kernel.write_failures import NotCurrent
 from tests.engines.ledger import Disk, Ledger
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +29,7 @@ class MutatorBench:
         queue_length_max: int = 100,
         batch_length_max: int = 100,
         carry_out: Callable[[str], None] | None = None,
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         self.ledger = ledger or Ledger()
         self.disk = disk or Disk()
@@ -41,6 +43,7 @@ class MutatorBench:
             self.clock,
             queue_length_max=queue_length_max,
             batch_length_max=batch_length_max,
+            is_current=is_current,
         )
 
     async def ask(self, post: Callable[[str], Awaitable[str]], word: str) -> None:
@@ -97,6 +100,21 @@ async def test_more_inputs_than_a_batch_holds_are_written_in_several_transaction
         await desk.line_up(tasks, "a", "b", "c")
 
     assert desk.disk.transactions == [("a", "b"), ("c",)]
+
+
+async def test_nothing_is_answered_from_memory_that_may_be_old() -> None:
+    """Another process may have written since; what is written is answered, for the write shows that none has."""
+    desk = MutatorBench(is_current=lambda: False)
+    async with open_desk(desk):
+        await desk.ask(desk.mutator.post, "ask")
+        await desk.ask(desk.mutator.post, "a")
+
+    refused = desk.answers["ask"]
+    assert isinstance(refused, WriteFailed)
+    assert isinstance(refused.__cause__, NotCurrent)
+    assert "another process may have written since" in str(refused)
+    assert desk.disk.transactions == [("a",)]
+    assert not isinstance(desk.answers["a"], Exception)
 
 
 async def test_an_input_that_changes_nothing_is_answered_without_a_write() -> None:

@@ -9,7 +9,7 @@ Source: docs/spec/leadership.md, What a leader may answer; docs/spec/wire.md, St
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,10 +24,10 @@ from nixfleet_control_plane.leadership.decision import (
     Fenced,
     Following,
     HandingOver,
+    Leadership,
     Leading,
     TakingOver,
 )
-from nixfleet_control_plane.leadership.participant import Participant
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.kernel.visible import visible
 
@@ -36,10 +36,38 @@ _ALWAYS: Final = frozenset({"/healthz", "/metrics", paths.OPENAPI})
 _READS: Final = frozenset({"GET", "HEAD"})
 
 
+class TakesPart(Protocol):
+    """What is asked of a `Participant`."""
+
+    @property
+    def leadership(self) -> Leadership:
+        """Where it stands."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the lease, as it saw it last."""
+        ...
+
+    @property
+    def leader_url(self) -> str:
+        """The URL of who leads; empty if it is not known."""
+        ...
+
+    @property
+    def terms_begun(self) -> int:
+        """How often it has begun to lead."""
+        ...
+
+    def may_answer(self) -> bool:
+        """Return whether what is in memory is what the store has."""
+        ...
+
+
 class Front:
     """An ASGI application. versions: lines of `/healthz`. participant: is set before the first request."""
 
-    participant: Participant
+    participant: TakesPart
 
     def __init__(self, versions: tuple[str, ...]) -> None:
         self._term: tuple[ASGIApp, Callable[[], bool]] | None = None
@@ -147,7 +175,7 @@ class _HeldBack:
             await self._send(message)
 
 
-def register_leadership_gauges(metrics: Metrics, participant: Callable[[], Participant]) -> None:
+def register_leadership_gauges(metrics: Metrics, participant: Callable[[], TakesPart]) -> None:
     """Register who leads, as one process of a shared store sees it."""
     metrics.gauge(
         "nixfleet_leader",
