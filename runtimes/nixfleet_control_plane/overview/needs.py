@@ -22,6 +22,7 @@ from nixfleet_control_plane.overview.advice import (
     quarantine_commands,
 )
 from nixfleet_control_plane.overview.comes_next import holds_of
+from nixfleet_control_plane.overview.holds import holder_of, what_ends
 from nixfleet_control_plane.overview.words import hosts_words, minute
 from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.ids import RolloutId
@@ -34,7 +35,7 @@ from nixfleet_state_machine.planner.gates import quarantine_reason
 from nixfleet_state_machine.planner.guards.states import GuardState, broken_reason, broken_wave
 from nixfleet_state_machine.planner.guards.words import guard_line
 from nixfleet_state_machine.planner.holds.blocks import words_of
-from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind
+from nixfleet_state_machine.planner.holds.hold import Hold
 from nixfleet_state_machine.planner.holds.scope import FleetScope, HostScope
 from nixfleet_state_machine.planner.rollout_status import WaveState, WaveStatus, wave_statuses
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
@@ -274,23 +275,16 @@ def _fleet_holds(state: State, now: datetime) -> Iterator[Need]:
 
 
 def _hold_need(state: State, hold: Hold, rollout_id: RolloutId | None, now: datetime) -> Need:
-    scope, kind = hold.scope, hold.source.kind
-    answer = "Resume it once the reason is gone."
-    if kind is HoldKind.REVOCATION:
-        answer = "Enroll the host anew, with a new key."
-    elif kind is HoldKind.OPERATOR and hold.source.name:
-        answer = f"Release it once the reason is gone; {hold.source.name} holds it."
-    elif kind is HoldKind.CONTRADICTION:
-        answer = "Find out which machine is the right one, and resume the host."
     return Need(
         NeedKind.HOLD,
         f"{words_of(hold)}; without an end.",
-        answer,
+        what_ends(hold),
         hold.since,
         commands=hold_commands(state, hold, now),
         rollout_id=rollout_id,
         channel=None if rollout_id is None else rollout_id.channel,
-        subject=str(scope),
+        subject=str(hold.scope),
+        holder=holder_of(hold),
     )
 
 

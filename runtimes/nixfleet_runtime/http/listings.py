@@ -345,7 +345,9 @@ class ListedHold:
     """A hold that is on: its scope and its source in their text forms, and the reason.
 
     since: when it began; absent: it follows from a signed artefact. until: when it ends by itself; absent: when
-    somebody lifts it.
+    somebody lifts it. text: who holds what, until when and why, a sentence. answer: what ends it, a sentence. holder:
+    the operator whose hold it is. is_liftable: whether an operator's command ends it. An earlier control plane leaves
+    the last four out.
     """
 
     scope: str
@@ -353,6 +355,10 @@ class ListedHold:
     reason: str
     since: datetime | None = None
     until: datetime | None = None
+    text: str | None = None
+    answer: str | None = None
+    holder: str | None = None
+    is_liftable: bool | None = None
 
 
 @frozen

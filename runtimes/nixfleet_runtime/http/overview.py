@@ -84,7 +84,7 @@ class Need:
     commands answer it, the first thought first, without their options for the connection: each would be taken now; of
     many hosts they name the first. command: the first of them; `None`: no command does, `answer` says what does.
     answer: what to do, a sentence. hosts: how many it is about; `None`: it is about no hosts. subject: the host,
-    closure, scope or artefact that it is about.
+    closure, scope or artefact that it is about. holder: of a hold, the operator whose it is.
     """
 
     kind: NeedKind
@@ -101,6 +101,7 @@ class Need:
     hosts: int | None = None
     subject: str | None = None
     commands: tuple[str, ...] = ()
+    holder: str | None = None
 
 
 @frozen

@@ -38,6 +38,7 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.overview.guards import listed_guards
+from nixfleet_control_plane.overview.holds import listed_hold
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_control_plane.store.queries import Waiting
@@ -74,7 +75,6 @@ from nixfleet_runtime.http.listings import (
     HoldList,
     HostPage,
     ListedDeferral,
-    ListedHold,
     ListedHost,
     ListedRollout,
     ListedRow,
@@ -87,7 +87,6 @@ from nixfleet_runtime.http.shards import SHARD_LIST, ShardList
 from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import Gate
-from nixfleet_state_machine.planner.holds.hold import Hold
 from nixfleet_state_machine.planner.holds.scope import (
     ChannelScope,
     HoldScope,
@@ -168,7 +167,7 @@ class OperatorRoutes:
     async def holds(self, request: Request) -> Response:
         """Every hold that is on: who or what holds, since when and until when."""
         await self.authenticator.operator(request, OperatorRole.READ)
-        return _shown(HOLD_LIST, HoldList(tuple(map(_hold, self.service.holds()))))
+        return _shown(HOLD_LIST, HoldList(tuple(map(listed_hold, self.service.holds()))))
 
     async def warrants(self, request: Request) -> Response:
         """Every warrant that is relayed: whose order it is, why, until when, and how many hosts are to go yet."""
@@ -439,10 +438,6 @@ def _scope(text: str) -> HoldScope:
     except InvalidRolloutId as error:
         problem = DecodeProblem("$.scope", "the scope of a hold", str(error))
         raise DecodeError("hold", (problem,)) from error
-
-
-def _hold(hold: Hold) -> ListedHold:
-    return ListedHold(str(hold.scope), str(hold.source), hold.reason, hold.since, hold.until)
 
 
 def _shown(coder: Coder[T], value: T) -> Response:

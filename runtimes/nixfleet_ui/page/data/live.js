@@ -18,6 +18,7 @@ import { setNow } from "./time.js";
  * @typedef {import("../types/api").Forecast} Forecast
  * @typedef {{operator: string, keyFingerprint: string, url: string, isReadOnly: boolean, version: string}} Session
  * @typedef {{isLive: boolean, problem: string | null, since: number}} Link
+ * @typedef {{seq: number, overview: Overview, hosts: Map<string, Hosts>}} Past
  */
 
 const LOCK = "nixfleet-ui-leader";
@@ -34,13 +35,21 @@ const REFRESH_SHARE = 0.2;
 class Fleet extends EventTarget {
   /** @type {Session | null} */
   session = null;
-  /** @type {Overview | null} */
-  overview = null;
   /**
-   * By rollout.
+   * The fleet as it is.
+   * @type {Overview | null}
+   */
+  live = null;
+  /**
+   * The hosts as they are, by rollout.
    * @type {Map<string, Hosts>}
    */
-  hosts = new Map();
+  liveHosts = new Map();
+  /**
+   * The fleet as it was, if this tab shows that.
+   * @type {Past | null}
+   */
+  past = null;
   /**
    * The last rows of the log, oldest first.
    * @type {Row[]}
@@ -55,6 +64,16 @@ class Fleet extends EventTarget {
    */
   forecast = null;
   forecastProblem = "";
+
+  /** The fleet that is shown. */
+  get overview() {
+    return this.past?.overview ?? this.live;
+  }
+
+  /** The hosts of the fleet that is shown, by rollout. */
+  get hosts() {
+    return this.past?.hosts ?? this.liveHosts;
+  }
 
   /**
    * Say that something changed: "fleet", "rows" or "link".
@@ -183,7 +202,7 @@ async function lead() {
  */
 async function begin(signal) {
   await refresh(signal);
-  const head = fleet.overview?.head ?? 0;
+  const head = fleet.live?.head ?? 0;
   /** @type {import("../types/api").FeedPage} */
   const page = await read(`/v1/log?after=${Math.max(0, head - 200)}&limit=200`, signal);
   fleet.rows = [];
@@ -240,7 +259,7 @@ async function refresh(signal) {
  * @returns {Promise<[string, Hosts]>}
  */
 async function hostsWithId(rolloutId, signal) {
-  return [rolloutId, await hostsOf(rolloutId, fleet.hosts.get(rolloutId), signal)];
+  return [rolloutId, await hostsOf(rolloutId, fleet.liveHosts.get(rolloutId), signal)];
 }
 
 let foreseenAt = 0;
@@ -251,7 +270,7 @@ let foreseenHead = -1;
  * @param {AbortSignal} signal
  */
 async function foresee(signal) {
-  const head = fleet.overview?.head ?? -1;
+  const head = fleet.live?.head ?? -1;
   if (Date.now() - foreseenAt < FORESEEN_MILLIS || head === foreseenHead) return;
   foreseenAt = Date.now();
   foreseenHead = head;
@@ -290,8 +309,8 @@ function ignored() {
  * @param {Map<string, Hosts>} hosts
  */
 function take(overview, hosts) {
-  fleet.overview = overview;
-  fleet.hosts = hosts;
+  fleet.live = overview;
+  fleet.liveHosts = hosts;
   setNow(overview.now);
   fleet.changed("fleet");
 }
@@ -312,7 +331,7 @@ function setLink(link) {
 }
 
 function tellAll() {
-  if (fleet.overview !== null) channel.postMessage({ kind: "fleet", overview: fleet.overview, hosts: fleet.hosts });
+  if (fleet.live !== null) channel.postMessage({ kind: "fleet", overview: fleet.live, hosts: fleet.liveHosts });
   if (fleet.rows.length) channel.postMessage({ kind: "rows", rows: fleet.rows });
   channel.postMessage({ kind: "forecast", forecast: fleet.forecast, problem: fleet.forecastProblem });
   channel.postMessage({ kind: "link", link: fleet.link });

@@ -32,10 +32,15 @@ const LIVE = new Set(["Opening", "Active", "Converging"]);
  * @returns {readonly Command[]}
  */
 export function commandsOf(rollout) {
-  if (fleet.session?.isReadOnly || fleet.overview?.you.role === "read") return [];
+  if (!mayCommand()) return [];
   const isHeld = rollout.waits.some((it) => it.gate === "operator-hold");
   if (!LIVE.has(rollout.state)) return [];
   return isHeld ? [resume(rollout), abort(rollout)] : [pause(rollout), abort(rollout)];
+}
+
+/** Whether commands are offered: to an operator who may give them, of the fleet as it is and not as it was. */
+export function mayCommand() {
+  return fleet.past === null && fleet.session?.isReadOnly === false && fleet.overview?.you.role === "operate";
 }
 
 /** @param {Command} command */
@@ -177,14 +182,28 @@ export function retire(channel, closure) {
 
 /**
  * @param {string} scope
+ * @param {string} holder
  * @returns {Command}
  */
-export function release(scope) {
+export function release(scope, holder) {
   return {
     name: "release",
     title: "Release the hold",
-    about: `Your hold on ${scope} ends. Holds of others on it stay.`,
-    request: ({ reason }) => ({ path: "/v1/holds/release", body: { scope, reason } }),
+    about: `The hold of ${holder} on ${scope} ends. Other holds on it stay.`,
+    request: ({ reason }) => ({ path: "/v1/holds/release", body: { scope, reason, holder } }),
+  };
+}
+
+/**
+ * @param {string} scope
+ * @returns {Command}
+ */
+export function resumeScope(scope) {
+  return {
+    name: "resume",
+    title: "Resume",
+    about: "Dispatches to it go on, unless something else holds them.",
+    request: ({ reason }) => ({ path: `${scopePath(scope)}/resume`, body: { reason } }),
   };
 }
 

@@ -4,6 +4,7 @@ import { html, nothing } from "../vendor/lit-html-3.3.3.js";
 import { fleet } from "../data/live.js";
 import { distance } from "../data/time.js";
 import * as commands from "./commands.js";
+import { liftingOf } from "./holds.js";
 import { hostLink } from "./route.js";
 import { said, time } from "./text.js";
 
@@ -38,7 +39,7 @@ export function when(need) {
  * @returns {readonly commands.Command[]}
  */
 export function answersTo(need) {
-  if (fleet.session?.isReadOnly || fleet.overview?.you.role === "read") return [];
+  if (!commands.mayCommand()) return [];
   const rollout = fleet.overview?.rollouts.find((it) => it.rolloutId === need.rolloutId);
   const taken = namesOf(need.commands ?? (need.command ? [need.command] : []));
   switch (need.kind) {
@@ -55,7 +56,7 @@ export function answersTo(need) {
     case "quarantine":
       return need.channel && need.subject ? [commands.retire(need.channel, need.subject)] : [];
     case "hold":
-      return need.subject ? [commands.release(need.subject)] : [];
+      return need.subject && need.command ? [liftingOf(need.subject, need.holder)] : [];
     case "lapsed":
     case "overdue":
       return rollout ? [commands.skip(rollout, hostsIn(need)), commands.excuse(rollout, hostsIn(need))].filter((it) => taken.has(it.name)) : [];

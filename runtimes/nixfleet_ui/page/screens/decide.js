@@ -5,9 +5,12 @@ import { fleet } from "../data/live.js";
 import { commandButton } from "../parts/commands.js";
 import { effectOf } from "../parts/preview.js";
 import { answersTo, subjectLink, when } from "../parts/needs.js";
+import { holdsPanel } from "../parts/holds.js";
 import { redraw, said } from "../parts/text.js";
 
 /** @typedef {import("../types/api").Need} Need */
+
+const HOLDS_MAX = 100;
 
 /** @type {Readonly<Record<string, string>>} */
 const TITLES = {
@@ -37,6 +40,7 @@ export function decide() {
     <div class="title"><h1>${needs.length ? `${needs.length} ${needs.length === 1 ? "thing waits" : "things wait"} for a person` : "Nothing waits for a person"}</h1></div>
     ${needs.length ? nothing : html`<p class="quiet-text">No approval is open, no rollout is halted, and nothing is held without an end.</p>`}
     <div class="cards">${needs.map(card)}</div>
+    <div class="column below">${holdsPanel(HOLDS_MAX, { isWhole: true })}</div>
   `;
 }
 

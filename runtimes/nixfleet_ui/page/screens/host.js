@@ -5,7 +5,7 @@ import { read, segment } from "../data/api.js";
 import { fleet, problemText } from "../data/live.js";
 import { number, short, visible, visibleLines } from "../data/text.js";
 import { distance, duration } from "../data/time.js";
-import { commandButton, excuse, ofHost, recall, retry, skip } from "../parts/commands.js";
+import { commandButton, excuse, mayCommand, ofHost, recall, retry, skip } from "../parts/commands.js";
 import { namesOf } from "../parts/needs.js";
 import { storyLink } from "../parts/route.js";
 import { toneOf } from "../parts/story_lines.js";
@@ -63,7 +63,7 @@ function choice() {
 
 /** @param {HostWhole} whole */
 function buttons(whole) {
-  if (fleet.session?.isReadOnly || fleet.overview?.you.role === "read") return nothing;
+  if (!mayCommand()) return nothing;
   const record = whole.records[0];
   const explained = whole.explained.rollouts.find((it) => it.rolloutId === record?.rolloutId);
   const taken = namesOf(explained?.status?.commands ?? []);

@@ -7,6 +7,7 @@ import { fleet } from "../data/live.js";
 import { number, short, visible } from "../data/text.js";
 import { distance, duration } from "../data/time.js";
 import { commandButton, commandsOf } from "../parts/commands.js";
+import { holdsPanel } from "../parts/holds.js";
 import { hostTable } from "../parts/host_table.js";
 import { needsList } from "../parts/needs.js";
 import { hostLink, storyLink } from "../parts/route.js";
@@ -29,7 +30,7 @@ export function now() {
   if (!overview) return nothing;
   if (!rollout) {
     return html`<div class="notice"><h1>No rollout is open</h1><p>The control plane has no release in force. Publish one, and it appears here.</p></div>
-      ${needsPanel(overview.needsYou)}`;
+      <div class="column">${needsPanel(overview.needsYou)} ${holdsPanel(4)}</div>`;
   }
   return html`
     ${channels(overview.rollouts, rollout)}
@@ -39,7 +40,7 @@ export function now() {
         ${panel("Story", storyLines(fleet.rows, rollout.rolloutId), { aside: html`<a href=${storyLink({ rollout: rollout.rolloutId })}>all of it</a>` })}
       </div>
       <div class="column side">
-        ${needsPanel([...rollout.needsYou, ...overview.needsYou])} ${waitsPanel(rollout)} ${slowPanel(rollout)} ${nextPanel(rollout)} ${riskPanel(rollout)}
+        ${needsPanel([...rollout.needsYou, ...overview.needsYou])} ${holdsPanel(4)} ${waitsPanel(rollout)} ${slowPanel(rollout)} ${nextPanel(rollout)} ${riskPanel(rollout)}
       </div>
     </div>
   `;

@@ -476,6 +476,10 @@ export interface ListedHold {
   readonly "reason": string;
   readonly "since"?: string;
   readonly "until"?: string;
+  readonly "text"?: string;
+  readonly "answer"?: string;
+  readonly "holder"?: string;
+  readonly "isLiftable"?: boolean;
 }
 
 export interface WarrantList {
@@ -767,6 +771,7 @@ export interface Need {
   readonly "hosts"?: number;
   readonly "subject"?: string;
   readonly "commands"?: readonly (string)[];
+  readonly "holder"?: string;
 }
 
 export interface RolloutOverview {
