@@ -41,6 +41,10 @@ from nixfleet_runtime.http.previews import PREVIEW, Preview
 T = TypeVar("T")
 SECONDS_MAX: Final = 120.0
 """How long an answer may take. A log that takes longer to read is read on, and the answer says how far that is."""
+STUDY_OPTION: Final = "--study"
+_IMPOSSIBLE: Final = b'{"impossible":'
+_STUDIES_MAX: Final = 8
+"""How many studies are asked for at the same time, with the one that is made."""
 _READING: Final = b'{"reading":'
 _REFUSED: Final = b'{"refused":'
 _READING_SECONDS_MAX: Final = 60
@@ -68,6 +72,17 @@ class NoForecast(NixfleetError):
 
 class NoPlan(NixfleetError):
     """The release cannot be planned. Attributes: `why`, for people."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+    def __str__(self) -> str:
+        return self.why
+
+
+class StudyImpossible(NixfleetError):
+    """The log does not have what a study is asked about. Attributes: `why`, for people."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -114,6 +129,10 @@ class Forecaster(Protocol):
         """Return what is to come. Raises: NoForecast."""
         ...
 
+    async def study(self, question: Mapping[str, JsonValue], coder: Coder[T]) -> T:
+        """Return what is found by reading the log once more. Raises: NoForecast, StudyImpossible."""
+        ...
+
 
 @frozen
 class NoForecaster:
@@ -130,6 +149,10 @@ class NoForecaster:
         raise NoForecast(self.why, None)
 
     async def plan(self, release: PlanBody) -> Forecast:
+        """Raise. Raises: NoForecast."""
+        raise NoForecast(self.why, None)
+
+    async def study(self, question: Mapping[str, JsonValue], coder: Coder[T]) -> T:
         """Raise. Raises: NoForecast."""
         raise NoForecast(self.why, None)
 
@@ -200,6 +223,8 @@ class ForecastProcess:
         self._seconds_max = seconds_max
         self._one_at_a_time = anyio.Lock()
         self._waiting = 0
+        self._one_study = anyio.Lock()
+        self._studies = 0
         self._process: anyio.abc.Process | None = None
         self._not_before = -inf
         self._last: _Answered | None = None
@@ -244,6 +269,41 @@ class ForecastProcess:
         if line.startswith(_REFUSED):
             raise NoPlan(json.loads(line)["refused"])
         return _read(FORECAST, line)
+
+    async def study(self, question: Mapping[str, JsonValue], coder: Coder[T]) -> T:
+        """Return what a process finds that is started for it, reads the log from its first row, and ends.
+
+        Raises: NoForecast, StudyImpossible.
+        """
+        if self._studies >= _STUDIES_MAX:
+            raise NoForecast(f"{self._studies} studies wait already", 5)
+        self._studies += 1
+        try:
+            async with self._one_study:
+                line = await self._studied(question)
+        finally:
+            self._studies -= 1
+        if line.startswith(_IMPOSSIBLE):
+            raise StudyImpossible(json.loads(line)["impossible"])
+        return _read(coder, line)
+
+    async def _studied(self, question: Mapping[str, JsonValue]) -> bytes:
+        try:
+            process = await anyio.open_process((*self._command, STUDY_OPTION), stderr=None)
+        except OSError as error:
+            raise NoForecast("the process that reads the log cannot be started", 60) from error
+        try:
+            with anyio.fail_after(self._seconds_max):
+                return await _answer_of(process, question)
+        except TimeoutError:
+            why = f"reading the log took longer than {self._seconds_max:g} s"
+            raise NoForecast(why, ceil(self._seconds_max)) from None
+        except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound) as error:
+            raise NoForecast("the process that reads the log ended", 60) from error
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
+            raise NoForecast("the process that reads the log ended", 60) from error
+        finally:
+            await _ended(process)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -304,12 +364,15 @@ class ForecastProcess:
 
     async def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        with anyio.CancelScope(shield=True):
-            if process.returncode is None:
-                process.kill()
-            await process.aclose()
+        if process is not None:
+            await _ended(process)
+
+
+async def _ended(process: anyio.abc.Process) -> None:
+    with anyio.CancelScope(shield=True):
+        if process.returncode is None:
+            process.kill()
+        await process.aclose()
 
 
 async def _answer_of(process: anyio.abc.Process, question: Mapping[str, JsonValue]) -> bytes:

@@ -17,7 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TypeVar, assert_never
 
 import anyio
@@ -26,6 +26,7 @@ from attrs import evolve
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.fact_intake import STOPPED_BY
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck, GuardedRollout
+from nixfleet_control_plane.engine.in_force import stale_at
 from nixfleet_control_plane.engine.state import LoadedManifest, State
 from nixfleet_control_plane.engine.warrants import HostRecall, RelayedWarrant
 from nixfleet_control_plane.feed import Feed
@@ -47,7 +48,6 @@ from nixfleet_control_plane.messages.inputs import (
     GiveApproval,
     HostEvents,
     HostList,
-    InForce,
     Input,
     ListHosts,
     ListsOutcome,
@@ -84,10 +84,8 @@ from nixfleet_proto.drafting import maker
 from nixfleet_proto.enrollment import BootstrapNonce, EnrollRequest
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.fleet import FleetResolved
-from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.signing import CLOCK_SKEW
 from nixfleet_proto.steering.approval import SignedApproval
 from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
@@ -309,7 +307,12 @@ class ControlPlaneService:
     def in_force(self) -> tuple[ChannelInForce, ...]:
         """Return what each channel points at, and when that is stale."""
         return tuple(
-            ChannelInForce(it.channel, it.rollout_id, it.signed_at, self._stale_at(it))
+            ChannelInForce(
+                it.channel,
+                it.rollout_id,
+                it.signed_at,
+                stale_at(it, self._freshness_limit_minutes),
+            )
             for it in self._engine.in_force()
         )
 
@@ -469,13 +472,6 @@ class ControlPlaneService:
         return ReleaseStanding(
             self.in_force(), notices.refused_artefacts, notices.release_problem, notices.left_out
         )
-
-    def _stale_at(self, release: InForce) -> datetime:
-        window = freshness_window(release.window_minutes, self._freshness_limit_minutes)
-        try:
-            return release.signed_at + timedelta(minutes=window) + CLOCK_SKEW
-        except OverflowError:
-            return datetime.max.replace(tzinfo=UTC)
 
     # Hosts' requests. The transport authenticates: `hostname` is the host whose key signed the request, never a name
     # that a message gives. A message about another host is refused here, whatever the transport.

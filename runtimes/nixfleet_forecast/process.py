@@ -4,12 +4,13 @@ The only file of this package that does I/O. A question is a line of JSON, `{"at
 a `statement` or an `order` for a preview, or a `release` for a plan; the answer is a line of JSON. While the log is
 read for the first time a question waits a little, and is answered then with how far that is; the reading goes on
 meanwhile. It ends when standard input does, so none outlives its control plane, and when it is asked nothing for an
-hour.
+hour. With `--study` it answers one question that needs the log to be read from its first row, and ends.
 Source: docs/spec/forecast.md, Its process.
 """
 
 import json
 import os
+import resource
 import select
 import sys
 import time
@@ -20,14 +21,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from nixfleet_control_plane.config_store import StoreConfig, load_store_config, sqlite_config
+from nixfleet_control_plane.forecaster import STUDY_OPTION
 from nixfleet_control_plane.history.follower import Replay
-from nixfleet_control_plane.messages.entry_codec import entry_of
+from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
 from nixfleet_control_plane.messages.log_entry import Commanded, LogRow
 from nixfleet_control_plane.reading.stored_log import FollowedLog, followed
 from nixfleet_forecast.history import History, ToJudge
 from nixfleet_forecast.orders import Order
 from nixfleet_forecast.plan import PlanRefused, planned, unsigned
 from nixfleet_forecast.preview import Asked, Statement, preview
+from nixfleet_forecast.studies.answer import study
+from nixfleet_forecast.studies.refusal import StudyRefused
 from nixfleet_proto.codec import parse_time
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.steering.approval import Decision
@@ -44,6 +48,9 @@ IDLE_SECONDS_MAX: Final = 3600.0
 """After so long without a question the memory is worth more than the reading that it saves."""
 ANSWER_SECONDS: Final = 60.0
 """How long runs of a forecast are made: those that were made by then have to do."""
+STUDY_SECONDS_MAX: Final = 240
+"""How much processor time a study may take: its asker gives up earlier, and a control plane that was killed cannot."""
+STUDY_BYTES_MAX: Final = 4 * 2**30
 _SLICE_SECONDS: Final = 0.2
 """How long is read before a question is looked for."""
 _NICER: Final = 10
@@ -57,6 +64,7 @@ def main() -> None:
     named = parser.add_mutually_exclusive_group(required=True)
     named.add_argument("database", type=Path, nargs="?")
     named.add_argument("--config", type=Path)
+    parser.add_argument(STUDY_OPTION, dest="is_study", action="store_true")
     given = parser.parse_args()
     os.nice(_NICER)
     garbage.collect_rarely()
@@ -66,7 +74,32 @@ def main() -> None:
         else load_store_config(given.config, os.environ)
     )
     with followed(store.following()) as log:
-        _serve(Reading(log), Questions(0))
+        if given.is_study:
+            _study(log, Questions(0))
+        else:
+            _serve(Reading(log), Questions(0))
+
+
+def _study(log: FollowedLog, questions: "Questions") -> None:
+    """Answer one question that needs the log to be read for it, within bounds of time and memory."""
+    resource.setrlimit(resource.RLIMIT_CPU, (STUDY_SECONDS_MAX, STUDY_SECONDS_MAX))
+    resource.setrlimit(resource.RLIMIT_AS, (STUDY_BYTES_MAX, STUDY_BYTES_MAX))
+    line = questions.next()
+    if line is None:
+        return
+    try:
+        with log.look() as stored:
+            answer = study(stored, json.loads(line), SystemZones())
+    except (StudyRefused, DamagedRow) as error:
+        answer = _impossible(str(error))
+    except MemoryError:
+        answer = _impossible(f"it needs more than {STUDY_BYTES_MAX // 2**30} GiB of memory")
+    sys.stdout.buffer.write(answer + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _impossible(why: str) -> bytes:
+    return json.dumps({"impossible": why}).encode()
 
 
 def _serve(reading: "Reading", questions: "Questions") -> None:

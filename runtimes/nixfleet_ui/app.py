@@ -50,7 +50,7 @@ CALLS_MAX: Final = 32
 """How many calls are forwarded at the same time; others wait."""
 ORDER_ID_BYTES: Final = 16
 FORESEEING_SECONDS_MAX: Final = 150.0
-"""How long a forecast or a preview may take: longer than the control plane gives the process that computes it."""
+"""How long a forecast, a preview or a study of the log may take: longer than the control plane gives the process that computes it."""
 
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
@@ -213,9 +213,9 @@ class Page:
 
     async def _asked(self, method: str, target: str, body: bytes) -> Response:
         try:
-            seconds = (
-                FORESEEING_SECONDS_MAX if target.startswith(_FORESEEING) else ANSWER_SECONDS_MAX
-            )
+            path = target.partition("?")[0]
+            is_slow = path.startswith(_FORESEEING) or path.endswith(_OF_A_RELEASE)
+            seconds = FORESEEING_SECONDS_MAX if is_slow else ANSWER_SECONDS_MAX
             found = await self.upstream.send(method, target, body, answer_seconds_max=seconds)
         except NoAnswer as error:
             url = self.operator.url
@@ -225,7 +225,8 @@ class Page:
         return Response(found.content, found.status_code, kept)
 
 
-_FORESEEING: Final = (paths.FORECAST, paths.PREVIEW)
+_FORESEEING: Final = (paths.FORECAST, paths.PREVIEW, paths.PAST, paths.LOG_CHAIN)
+_OF_A_RELEASE: Final = ("/changes", "/backtest")
 _KEPT: Final = ("Content-Type", RETRY_AFTER, "ETag")
 _READ_ONLY: Final = Refused(403, "read-only", "the page was started with --read-only")
 _TITLES: Final[Mapping[str, str]] = {

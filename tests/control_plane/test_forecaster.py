@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import pytest
@@ -20,9 +21,12 @@ from nixfleet_control_plane.forecaster import (
     NoForecaster,
     NoPlan,
     Question,
+    StudyImpossible,
     forecast_command,
     forecasting,
 )
+from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.steering.approval import WAVE_MAX
 from nixfleet_runtime.config.plugins import STORES, Plugin
 from nixfleet_runtime.http import paths
@@ -34,6 +38,7 @@ from tests.engines.scratch import scratch_directory
 from tests.forecast.fleets import SlowFleet, lived, read_from
 from tests.support.served_control_plane import READER_KEY, Site, site_with
 
+T = TypeVar("T")
 pytestmark = pytest.mark.anyio
 
 ECHO = "import sys\nfor line in sys.stdin: print('{}', flush=True)"
@@ -212,6 +217,9 @@ class _Given:
         if not release.manifests:
             raise NoPlan("it has no manifest")
         return await self.forecast()
+
+    async def study(self, question: Mapping[str, JsonValue], coder: Coder[T]) -> T:
+        raise StudyImpossible(f"it is not asked for {question['study']}")
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """What is in force: the manifest that each channel points at, and when it was signed. Reads the state only."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.inputs import InForce
 from nixfleet_proto.fleet import FleetResolved
+from nixfleet_proto.freshness import freshness_window
+from nixfleet_proto.signing import CLOCK_SKEW
 
 
 def in_force(state: State) -> tuple[InForce, ...]:
@@ -17,6 +19,15 @@ def in_force(state: State) -> tuple[InForce, ...]:
         return ()
     found = (_offer_of(state, channel) for channel in sorted(newest.channels))
     return tuple(it for it in found if it is not None)
+
+
+def stale_at(release: InForce, limit_minutes: int | None) -> datetime:
+    """Return until when hosts accept a release. limit_minutes: the freshness limit of the control plane, if any."""
+    window = freshness_window(release.window_minutes, limit_minutes)
+    try:
+        return release.signed_at + timedelta(minutes=window) + CLOCK_SKEW
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def fleets_in_force(state: State) -> tuple[FleetResolved, ...]:

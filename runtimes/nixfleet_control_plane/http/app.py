@@ -39,6 +39,7 @@ from nixfleet_control_plane.http.routes.open import OPEN_CALLS, OpenRoutes
 from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, OperatorRoutes
 from nixfleet_control_plane.http.routes.overview import OVERVIEW_CALLS, OverviewRoutes
 from nixfleet_control_plane.http.routes.previews import PREVIEW_CALLS, PreviewRoutes
+from nixfleet_control_plane.http.routes.studies import STUDY_CALLS, StudyRoutes
 from nixfleet_control_plane.http.server.limits import Limits, Pollers
 from nixfleet_control_plane.http.server.paths import UndecodedPaths
 from nixfleet_control_plane.messages.key_ring import KeyRing
@@ -64,6 +65,7 @@ ALL_CALLS: Final[tuple[Call[Any], ...]] = (
     *LOG_CALLS,
     *FORECAST_CALLS,
     *PREVIEW_CALLS,
+    *STUDY_CALLS,
 )
 
 _NO_FORECASTER: Final = NoForecaster("this control plane computes none")
@@ -139,6 +141,7 @@ def make_app(
     log = LogRoutes.of(service, authenticator, queries, viewers)
     forecasts = ForecastRoutes(forecaster, authenticator)
     previews = PreviewRoutes(forecaster, authenticator, operators)
+    studies = StudyRoutes(forecaster, authenticator)
     open_routes = OpenRoutes(
         not_ready_because,
         lambda: nonces.clock_problem,
@@ -161,6 +164,7 @@ def make_app(
             *_routes(LOG_CALLS, log),
             *_routes(FORECAST_CALLS, forecasts),
             *_routes(PREVIEW_CALLS, previews),
+            *_routes(STUDY_CALLS, studies),
         ],
         exception_handlers={
             kind: partial(_counted, metrics, respond)

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
+from nixfleet_control_plane.engine.state import LoadedManifest
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.http.host_pages import MapWave
+from nixfleet_runtime.http.host_pages import HostMap, MapWave
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
@@ -24,6 +25,24 @@ def map_waves(terms: RolloutTerms) -> Iterator[MapWave]:
     """Yield how many hosts in a row are in each wave. O(hosts)."""
     for wave, hosts in groupby(terms.hosts_in_order, key=terms.wave_of.get):
         yield MapWave(sum(1 for _ in hosts), wave)
+
+
+def shown_map(
+    loaded: LoadedManifest, head: int, states: str, standings: str, known: str | None = None
+) -> HostMap:
+    """Return the map of a rollout. known: the members that the asker has, whose names are left out then. O(hosts)."""
+    members = loaded.body_hash[:16]
+    return HostMap(
+        loaded.manifest.rollout_id,
+        head,
+        members,
+        STATE_NAMES,
+        STANDING_NAMES,
+        tuple(map_waves(loaded.terms)),
+        states,
+        standings,
+        None if known == members else loaded.terms.hosts_in_order,
+    )
 
 
 def columns(view: FleetView, rollout_id: RolloutId, hosts: Sequence[str]) -> tuple[str, str]:

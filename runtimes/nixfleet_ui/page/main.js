@@ -7,6 +7,7 @@ import { secret } from "./data/secret.js";
 import { number, visible } from "./data/text.js";
 import { clock, distance } from "./data/time.js";
 import { route, routes } from "./parts/route.js";
+import { pastBanner } from "./parts/past.js";
 import { closeSearch, search } from "./parts/search.js";
 import { redraw, said } from "./parts/text.js";
 import { decide } from "./screens/decide.js";
@@ -35,7 +36,7 @@ function schedule() {
 function draw() {
   const { screen, argument } = route();
   const waiting = decisions();
-  document.title = `${waiting ? `(${waiting}) ` : ""}${fleet.shown?.rolloutId ? visible(fleet.shown.rolloutId) : "nixfleet"} · ${screen}`;
+  document.title = `${fleet.past ? `row ${fleet.past.seq} · ` : ""}${waiting ? `(${waiting}) ` : ""}${fleet.shown?.rolloutId ? visible(fleet.shown.rolloutId) : "nixfleet"} · ${screen}`;
   render(
     html`
       <header class="top">
@@ -53,7 +54,8 @@ function draw() {
           ${said(fleet.session?.operator, 40)}${role()}
         </p>
       </header>
-      <main id="content" tabindex="-1" data-screen=${screen} ?data-ready=${fleet.overview !== null || fault !== ""}>${body(screen, argument)}</main>
+      ${pastBanner()}
+      <main id="content" tabindex="-1" data-screen=${screen} ?data-ready=${fleet.live !== null || fault !== ""}>${body(screen, argument)}</main>
     `,
     app,
   );
@@ -78,9 +80,9 @@ function body(screen, argument) {
 
 function link() {
   const { isLive, problem, since } = fleet.link;
-  const head = fleet.overview?.head;
+  const head = fleet.live?.head;
   if (isLive && head !== undefined) {
-    const at = fleet.overview?.headAt;
+    const at = fleet.live?.headAt;
     return html`<p class="link" data-live="yes"><span class="dot" aria-hidden="true"></span>live · row ${number(Math.max(head, fleet.rows.at(-1)?.seq ?? 0))}${at ? html` · ${clock(at)} UTC` : nothing}</p>`;
   }
   if (problem === null) return html`<p class="link" data-live="begin">connecting…</p>`;
@@ -96,7 +98,7 @@ function role() {
 }
 
 function decisions() {
-  const overview = fleet.overview;
+  const overview = fleet.live;
   return overview ? overview.needsYou.length + overview.rollouts.reduce((sum, it) => sum + it.needsYou.length, 0) : 0;
 }
 

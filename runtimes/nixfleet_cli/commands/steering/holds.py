@@ -130,7 +130,9 @@ def release(session: Session, scope: str, reason: str, holder: str | None) -> No
 
 
 @command()
-@asks("one object for each hold, with scope, source, reason, since and until")
+@asks(
+    "one object for each hold, with scope, source, reason, since, until, text, answer, holder and isLiftable"
+)
 def holds(session: Session) -> None:
     """List what keeps hosts from beginning, and until when."""
     found = session.read(paths.HOLDS, HOLD_LIST).holds

@@ -70,10 +70,10 @@ class ForecastRoutes:
         return bytes_answer(FORECAST.encode(found), "application/json")
 
 
-def no_answer(error: NoForecast, what: str) -> Refusal:
-    """Return 503 with the time to ask again, or 404 where `what` is off."""
+def no_answer(error: NoForecast, what: str, plural: str | None = None) -> Refusal:
+    """Return 503 with the time to ask again, or 404 where `what` is off. plural: of it, if not with an s."""
     if error.retry_after_seconds is None:
-        return refusal("forecast-off", f"There are no {what}s", 404, error.why)
+        return refusal("forecast-off", f"There are no {plural or what + 's'}", 404, error.why)
     return unavailable(f"No {what} at the moment", error.why, error.retry_after_seconds)
 
 

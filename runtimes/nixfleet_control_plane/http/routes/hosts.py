@@ -24,7 +24,7 @@ from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
 from nixfleet_control_plane.messages.inputs import Explanation
 from nixfleet_control_plane.messages.log_entry import LoggedEntry, LogRow
 from nixfleet_control_plane.overview.explanation import explained_rollout, explanation_lines
-from nixfleet_control_plane.overview.host_map import STANDING_NAMES, STATE_NAMES, map_waves
+from nixfleet_control_plane.overview.host_map import shown_map
 from nixfleet_control_plane.overview.one_host import facts_in
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.service import ControlPlaneService
@@ -36,7 +36,6 @@ from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.host_pages import (
     HOST_MAP,
     HOST_WHOLE,
-    HostMap,
     HostRecordPage,
     HostWhole,
 )
@@ -111,18 +110,7 @@ class HostRoutes:
         states, standings = await self._columns(rollout_id, order)
         if len(states) != len(order):
             raise _no_rollout(f"{rollout_id} was pruned")
-        members = manifest.body_hash[:16]
-        shown = HostMap(
-            rollout_id,
-            self.service.feed.head,
-            members,
-            STATE_NAMES,
-            STANDING_NAMES,
-            tuple(map_waves(manifest.terms)),
-            states,
-            standings,
-            None if known == members else order,
-        )
+        shown = shown_map(manifest, self.service.feed.head, states, standings, known)
         return bytes_answer(HOST_MAP.encode(shown), "application/json")
 
     async def _columns(self, rollout_id: RolloutId, order: Sequence[str]) -> tuple[str, str]:

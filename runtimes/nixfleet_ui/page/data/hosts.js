@@ -31,12 +31,22 @@ export async function hostsOf(rolloutId, known, signal) {
   const asked = known ? `?members=${encodeURIComponent(known.members)}` : "";
   /** @type {import("../types/api").HostMap} */
   const found = await read(`/v1/rollouts/${segment(rolloutId)}/hosts${asked}`, signal);
+  return hostsFrom(found, known);
+}
+
+/**
+ * Return the hosts of an answer. known: whose names and waves it is about if it has none, or the same.
+ * @param {import("../types/api").HostMap} found
+ * @param {Hosts | undefined} known
+ * @returns {Hosts}
+ */
+export function hostsFrom(found, known) {
   const places = found.stateNames.map((name) => Math.max(0, STATES.indexOf(/** @type {any} */ (name))));
   const states = Uint8Array.from({ length: found.states.length }, (_, at) => places[found.states.charCodeAt(at) - ZERO] ?? 0);
-  const isKnown = found.names === undefined && known !== undefined;
+  const isKnown = known !== undefined && (found.names === undefined || found.members === known.members);
   const names = isKnown ? known.names : (found.names ?? []);
   const waves = isKnown ? known.waves : wavesOf(found);
-  return { rolloutId, members: found.members, names, waves, states, standings: found.standings, standingNames: found.standingNames };
+  return { rolloutId: found.rolloutId, members: found.members, names, waves, states, standings: found.standings, standingNames: found.standingNames };
 }
 
 /** @param {import("../types/api").HostMap} found */

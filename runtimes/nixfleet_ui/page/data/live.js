@@ -18,7 +18,7 @@ import { setNow } from "./time.js";
  * @typedef {import("../types/api").Forecast} Forecast
  * @typedef {{operator: string, keyFingerprint: string, url: string, isReadOnly: boolean, version: string}} Session
  * @typedef {{isLive: boolean, problem: string | null, since: number}} Link
- * @typedef {{seq: number, overview: Overview, hosts: Map<string, Hosts>}} Past
+ * @typedef {{seq: number, at: string, overview: Overview, hosts: Map<string, Hosts>}} Past
  */
 
 const LOCK = "nixfleet-ui-leader";
@@ -62,7 +62,7 @@ class Fleet extends EventTarget {
    * What is to come, as ranges; `null`: not known yet, or never. Why, says `forecastProblem`.
    * @type {Forecast | null}
    */
-  forecast = null;
+  liveForecast = null;
   forecastProblem = "";
 
   /** The fleet that is shown. */
@@ -73,6 +73,11 @@ class Fleet extends EventTarget {
   /** The hosts of the fleet that is shown, by rollout. */
   get hosts() {
     return this.past?.hosts ?? this.liveHosts;
+  }
+
+  /** What is to come of the fleet that is shown: nothing is foreseen of the past. */
+  get forecast() {
+    return this.past ? null : this.liveForecast;
   }
 
   /**
@@ -282,7 +287,7 @@ async function foresee(signal) {
     if (error instanceof Refused && error.problem.status === 404) foreseenAt = Number.MAX_SAFE_INTEGER;
     takeForecast(null, problemText(error));
   }
-  channel.postMessage({ kind: "forecast", forecast: fleet.forecast, problem: fleet.forecastProblem });
+  channel.postMessage({ kind: "forecast", forecast: fleet.liveForecast, problem: fleet.forecastProblem });
 }
 
 /**
@@ -290,7 +295,7 @@ async function foresee(signal) {
  * @param {string} problem
  */
 function takeForecast(forecast, problem) {
-  fleet.forecast = forecast ?? fleet.forecast;
+  fleet.liveForecast = forecast ?? fleet.liveForecast;
   fleet.forecastProblem = problem;
   fleet.changed("fleet");
 }
@@ -333,7 +338,7 @@ function setLink(link) {
 function tellAll() {
   if (fleet.live !== null) channel.postMessage({ kind: "fleet", overview: fleet.live, hosts: fleet.liveHosts });
   if (fleet.rows.length) channel.postMessage({ kind: "rows", rows: fleet.rows });
-  channel.postMessage({ kind: "forecast", forecast: fleet.forecast, problem: fleet.forecastProblem });
+  channel.postMessage({ kind: "forecast", forecast: fleet.liveForecast, problem: fleet.forecastProblem });
   channel.postMessage({ kind: "link", link: fleet.link });
 }
 

@@ -10,9 +10,20 @@ export function setNow(now) {
   ahead = Date.parse(now) - Date.now();
 }
 
-/** Return the control plane's time in milliseconds since 1970. */
+/** @type {number | null} */
+let stoppedAt = null;
+
+/**
+ * Let the time be that of the past that is shown; `null`: it goes on.
+ * @param {string | null} at
+ */
+export function stopNow(at) {
+  stoppedAt = at === null ? null : Date.parse(at);
+}
+
+/** Return the time of the fleet that is shown, in milliseconds since 1970: the control plane's, or that of the past. */
 export function nowMillis() {
-  return Date.now() + ahead;
+  return stoppedAt ?? Date.now() + ahead;
 }
 
 /**

@@ -16,6 +16,7 @@ let reasons = new Map();
  * @param {string} hostname
  */
 export function reasonOf(rolloutId, hostname) {
+  if (fleet.past) return undefined; // They are asked for as of now.
   const overview = fleet.overview;
   const waiting = overview?.rollouts.reduce((sum, it) => sum + it.waiting, 0) ?? 0;
   if (overview && overview.head !== head && !isAsked && waiting <= HOSTS_MAX) void ask(overview.head);

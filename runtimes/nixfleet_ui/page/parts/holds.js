@@ -36,7 +36,7 @@ export function holdsPanel(max, options = {}) {
     ? html`<ul class="holds">${holds.slice(0, max).map((it) => line(it, options.isWhole ?? false))}</ul>
         ${rest > 0 ? html`<p class="quiet-text">and ${number(rest)} more, on narrower scopes</p>` : nothing}`
     : html`<p class="quiet-text">No hold, no freeze and no window keeps a host from beginning.</p>`;
-  const aside = options.isWhole ? html`<span class="quiet-text">${number(holds.length)}</span>` : html`<a href="#/decide">${holds.length === 1 ? "lift it" : `all ${number(holds.length)}`}</a>`;
+  const aside = options.isWhole ? html`<span class="quiet-text">${number(holds.length)}</span>` : html`<a href="#/decide">${holds.length === 1 ? "what ends it" : `all ${number(holds.length)}`}</a>`;
   return panel("Held now", content, { aside });
 }
 

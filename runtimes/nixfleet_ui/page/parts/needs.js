@@ -56,7 +56,7 @@ export function answersTo(need) {
     case "quarantine":
       return need.channel && need.subject ? [commands.retire(need.channel, need.subject)] : [];
     case "hold":
-      return need.subject && need.command ? [liftingOf(need.subject, need.holder)] : [];
+      return need.subject && taken.size ? [liftingOf(need.subject, need.holder)] : [];
     case "lapsed":
     case "overdue":
       return rollout ? [commands.skip(rollout, hostsIn(need)), commands.excuse(rollout, hostsIn(need))].filter((it) => taken.has(it.name)) : [];

@@ -2,6 +2,7 @@
 
 import { html, nothing } from "../vendor/lit-html-3.3.3.js";
 import { read, segment } from "../data/api.js";
+import { STATES, standingOf } from "../data/hosts.js";
 import { fleet, problemText } from "../data/live.js";
 import { number, short, visible, visibleLines } from "../data/text.js";
 import { distance, duration } from "../data/time.js";
@@ -22,6 +23,7 @@ let shown = { name: "", head: -1, whole: null, problem: "", isAsked: false };
 /** @param {string} name */
 export function host(name) {
   if (name === "") return choice();
+  if (fleet.past) return then(name);
   const head = fleet.rows.at(-1)?.seq ?? fleet.overview?.head ?? 0;
   if (shown.name !== name) shown = { name, head: -1, whole: null, problem: "", isAsked: false };
   if (shown.head !== head && !shown.isAsked && concerns(name)) void ask(shown, head);
@@ -55,6 +57,34 @@ async function ask(asked, head) {
   asked.head = head;
   asked.isAsked = false;
   redraw.dispatchEvent(new Event("redraw"));
+}
+
+/**
+ * Where a host stood at the row that is shown: by the maps, which is all that is replayed of single hosts.
+ * @param {string} name
+ */
+function then(name) {
+  const found = [...fleet.hosts.values()].flatMap((hosts) => {
+    const at = hosts.names.indexOf(name);
+    return at < 0 ? [] : [{ hosts, at }];
+  });
+  return html`
+    <div class="title"><h1>${said(name, 120)}</h1></div>
+    ${found.length ? nothing : html`<p class="quiet-text">It was in no rollout that was open then.</p>`}
+    ${found.map(({ hosts, at }) => {
+      const standing = standingOf(hosts, at);
+      const wave = hosts.waves[at];
+      return panel(
+        hosts.rolloutId,
+        html`<dl class="pairs">
+          <dt>state</dt><dd>${stateOf(STATES[hosts.states[at]])}</dd>
+          <dt>wave</dt><dd>${wave < 0 ? "none" : wave}</dd>
+          ${standing ? html`<dt>counts as</dt><dd>${standing}</dd>` : nothing}
+        </dl>`,
+      );
+    })}
+    <p><a href=${storyLink({ host: name })}>its rows in the story</a></p>
+  `;
 }
 
 function choice() {

@@ -91,6 +91,7 @@ function edgesTable(rollout) {
 
 /** What the ranges rest on, and how often they held. */
 function basis() {
+  if (fleet.past) return html`<p class="quiet-text">No ranges: a forecast is of the fleet as it is now.</p>`;
   const { forecast, forecastProblem } = fleet;
   if (forecast === null) return html`<p class="quiet-text">${forecastProblem ? said(`No ranges: ${forecastProblem}`) : "The forecast is being computed."}</p>`;
   const held = forecast.calibration;

@@ -37,7 +37,7 @@ export function now() {
     <div class="split">
       <div class="column">
         ${headline(rollout)} ${wavesPanel(rollout)} ${hostsPanel(rollout)}
-        ${panel("Story", storyLines(fleet.rows, rollout.rolloutId), { aside: html`<a href=${storyLink({ rollout: rollout.rolloutId })}>all of it</a>` })}
+        ${fleet.past ? nothing : panel("Story", storyLines(fleet.rows, rollout.rolloutId), { aside: html`<a href=${storyLink({ rollout: rollout.rolloutId })}>all of it</a>` })}
       </div>
       <div class="column side">
         ${needsPanel([...rollout.needsYou, ...overview.needsYou])} ${holdsPanel(4)} ${waitsPanel(rollout)} ${slowPanel(rollout)} ${nextPanel(rollout)} ${riskPanel(rollout)}

@@ -5,6 +5,7 @@ import { read } from "../data/api.js";
 import { fleet, problemText } from "../data/live.js";
 import { number, short, visible } from "../data/text.js";
 import { distance, nowMillis } from "../data/time.js";
+import { releaseDetail } from "../parts/release_detail.js";
 import { storyLink } from "../parts/route.js";
 import { panel, redraw, said, time } from "../parts/text.js";
 
@@ -17,7 +18,7 @@ import { panel, redraw, said, time } from "../parts/text.js";
 const shown = { head: -1, standing: null, rollouts: [], problem: "", isAsked: false };
 
 export function releases() {
-  const head = fleet.overview?.head ?? 0;
+  const head = fleet.live?.head ?? 0;
   if (shown.head !== head && !shown.isAsked) void ask(head);
   const { standing, problem } = shown;
   if (problem) return html`<div class="notice"><h1>Releases</h1><p class="problem" role="alert">${said(problem)}</p></div>`;
@@ -67,7 +68,7 @@ function channel(name) {
   return panel(
     name,
     html`<table>
-      <thead><tr><th scope="col">Release</th><th scope="col">Rollout</th><th scope="col">By</th><th scope="col">Opened</th><th scope="col" class="number">Converged</th><th scope="col" class="number">Failed</th><th scope="col" class="number">Waves</th><th scope="col">Closure</th><th scope="col"><span class="only-read">Its story</span></th></tr></thead>
+      <thead><tr><th scope="col">Release</th><th scope="col">Rollout</th><th scope="col">By</th><th scope="col">Opened</th><th scope="col" class="number">Converged</th><th scope="col" class="number">Failed</th><th scope="col" class="number">Waves</th><th scope="col">Closure</th><th scope="col"><span class="only-read">What it changed, and its story</span></th></tr></thead>
       <tbody>${rollouts.map((it) => row(it, it.rolloutId === inForce?.rolloutId))}</tbody>
     </table>`,
     { aside },
@@ -85,7 +86,7 @@ function fresh(staleAt) {
  * @param {boolean} isInForce
  */
 function row(it, isInForce) {
-  const overview = fleet.overview?.rollouts.find((other) => other.rolloutId === it.rolloutId);
+  const overview = fleet.live?.rollouts.find((other) => other.rolloutId === it.rolloutId);
   const waves = it.waves ?? [];
   const total = waves.reduce((sum, wave) => sum + wave.total, 0);
   const converged = waves.reduce((sum, wave) => sum + wave.converged, 0);
@@ -99,8 +100,18 @@ function row(it, isInForce) {
     <td class="number">${waves.length ? number(failed) : ""}</td>
     <td class="number">${waves.filter((wave) => wave.wave !== undefined).length || ""}</td>
     <td>${overview?.closure ? html`<code title=${visible(overview.closure)}>${said(short(overview.closure), 60)}</code>` : overview ? `${number(overview.closures)} closures` : nothing}</td>
-    <td><a href=${storyLink({ rollout: it.rolloutId })}>story</a></td>
-  </tr>`;
+    <td><span class="row"><button class="quiet" aria-expanded=${opened.has(it.rolloutId) ? "true" : "false"} @click=${() => toggle(it.rolloutId)}>changes</button><a href=${storyLink({ rollout: it.rolloutId })}>story</a></span></td>
+  </tr>
+  ${opened.has(it.rolloutId) ? html`<tr class="detail"><td colspan="9">${releaseDetail(it.rolloutId)}</td></tr>` : nothing}`;
+}
+
+/** @type {Set<string>} */
+const opened = new Set();
+
+/** @param {string} rolloutId */
+function toggle(rolloutId) {
+  if (!opened.delete(rolloutId)) opened.add(rolloutId);
+  redraw.dispatchEvent(new Event("redraw"));
 }
 
 const HALTED = new Set(["Failed", "Reverted", "Aborted"]);

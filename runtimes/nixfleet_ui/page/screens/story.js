@@ -5,7 +5,9 @@
 
 import { html, nothing } from "../vendor/lit-html-3.3.3.js";
 import { read } from "../data/api.js";
+import { chain, isVerified, verify } from "../data/chain.js";
 import { fleet, problemText } from "../data/live.js";
+import { showPast } from "../data/past.js";
 import { number, visibleLines } from "../data/text.js";
 import { route, storyLink } from "../parts/route.js";
 import { rolledUp, sentence, toneOf } from "../parts/story_lines.js";
@@ -17,7 +19,8 @@ import { redraw, said, time } from "../parts/text.js";
 const STEP = 300;
 const STEP_FILTERED = 5000;
 const LIMIT = 500;
-const GROUPS_MAX = 400;
+/** How many lines are drawn at first, and more with each step back. */
+const GROUPS_STEP = 400;
 
 /** The kinds of lines, as the API takes them. A test holds them against the API's document. */
 export const KINDS = [
@@ -33,8 +36,8 @@ export const KINDS = [
   "identity_forked",
 ];
 
-/** @type {{query: string, rows: Row[], first: number, isLoading: boolean, problem: string, begins: number | null}} */
-let shown = { query: "?", rows: [], first: 0, isLoading: false, problem: "", begins: null };
+/** @type {{query: string, rows: Row[], first: number, isLoading: boolean, problem: string, begins: number | null, max: number}} */
+let shown = { query: "?", rows: [], first: 0, isLoading: false, problem: "", begins: null, max: GROUPS_STEP };
 let isRolledUp = true;
 /** @type {Set<string>} */
 const openRows = new Set();
@@ -44,11 +47,11 @@ export function story(argument) {
   const filters = new URLSearchParams(argument);
   const query = filters.toString();
   if (shown.query !== query) {
-    shown = { query, rows: [], first: (fleet.overview?.head ?? 0) + 1, isLoading: false, problem: "", begins: null };
+    shown = { query, rows: [], first: (fleet.live?.head ?? 0) + 1, isLoading: false, problem: "", begins: null, max: GROUPS_STEP };
     void back();
   }
   const rows = [...shown.rows, ...newer(filters)];
-  const groups = isRolledUp ? rolledUp(rows, GROUPS_MAX) : [...rows].reverse().slice(0, GROUPS_MAX).map((row) => ({ first: row, rows: [row] }));
+  const groups = isRolledUp ? rolledUp(rows, shown.max) : [...rows].reverse().slice(0, shown.max).map((row) => ({ first: row, rows: [row] }));
   return html`
     <div class="title">
       <h1>Story</h1>
@@ -59,17 +62,20 @@ export function story(argument) {
           ${KINDS.map((kind) => html`<option value=${kind} ?selected=${filters.get("kind") === kind}>${kind}</option>`)}
         </select></label>
         <label><input type="checkbox" .checked=${isRolledUp} @change=${roll} /> roll up by minute</label>
+        <button type="button" class="plain" ?disabled=${chain.isAsked} @click=${() => void verify(rows[0]?.seq ?? 1, rows.at(-1)?.seq ?? 1)}>${chain.isAsked ? "Reading the whole log…" : "Verify the chain"}</button>
       </form>
     </div>
     <section class="panel" aria-label="Rows of the log">
       ${shown.problem ? html`<p class="problem" role="alert">${said(shown.problem)}</p>` : nothing}
+      ${chain.problem ? html`<p class="problem" role="alert">${said(chain.problem)}</p>` : nothing}
+      ${chain.text ? html`<p class=${chain.isBroken ? "problem" : "verified"} role=${chain.isBroken ? "alert" : "status"}>${chain.isBroken ? nothing : html`<span aria-hidden="true">✓ </span>`}${said(chain.text, 400)}</p>` : nothing}
       <table class="story-table">
-        <thead><tr><th class="seq" scope="col">Row</th><th class="at" scope="col">UTC</th><th class="of" scope="col">Rollout</th><th scope="col">What happened</th></tr></thead>
+        <thead><tr><th class="seq" scope="col">Row</th><th class="hash" scope="col">Hash</th><th class="at" scope="col">UTC</th><th class="of" scope="col">Rollout</th><th scope="col">What happened</th></tr></thead>
         <tbody>${groups.map(line)}</tbody>
       </table>
       ${groups.length || shown.isLoading ? nothing : html`<p class="quiet-text">No row from ${number(shown.first)} on is like this.</p>`}
       <p class="row more">
-        ${shown.first > 1 ? html`<button class="plain" ?disabled=${shown.isLoading} @click=${back}>${shown.isLoading ? "Reading…" : `Rows before ${number(shown.first)}`}</button>` : html`<span class="quiet-text">This is where the log begins.</span>`}
+        ${groups.length === shown.max ? html`<button class="plain" @click=${more}>Rows before ${number(groups.at(-1)?.first.seq ?? 0)}</button>` : shown.first > 1 ? html`<button class="plain" ?disabled=${shown.isLoading} @click=${back}>${shown.isLoading ? "Reading…" : `Rows before ${number(shown.first)}`}</button>` : html`<span class="quiet-text">This is where the log begins.</span>`}
         ${shown.begins ? html`<span class="quiet-text">Rows before ${number(shown.begins)} were exported and dropped.</span>` : nothing}
       </p>
     </section>
@@ -114,6 +120,12 @@ function newer(filters) {
   );
 }
 
+/** Draw more of what was read. */
+function more() {
+  shown.max += GROUPS_STEP;
+  redrawn();
+}
+
 /** Read the rows before those that are shown. */
 async function back() {
   const wanted = shown;
@@ -151,11 +163,12 @@ function line({ first, rows }) {
   const isOpen = openRows.has(key);
   return html`<tr data-tone=${toneOf(first)}>
       <td class="seq"><button class="open" aria-expanded=${isOpen ? "true" : "false"} title="The row as it is stored" @click=${() => toggle(key)}>${number(first.seq)}</button></td>
+      <td class="hash">${hashOf(first.seq)}</td>
       <td>${time(first.ts, { seconds: rows.length === 1 })}</td>
       <td>${said(first.rolloutId, 60)}</td>
       <td>${sentence(first, rows.length - 1)}</td>
     </tr>
-    ${isOpen ? html`<tr class="detail"><td colspan="4">${details(first, rows)}</td></tr>` : nothing}`;
+    ${isOpen ? html`<tr class="detail"><td colspan="5">${details(first, rows)}</td></tr>` : nothing}`;
 }
 
 /**
@@ -167,10 +180,40 @@ function details(row, rows) {
       <dt>row</dt><dd>${number(row.seq)}, ${row.kind}${row.type ? html`, ${said(row.type, 60)}` : nothing}</dd>
       <dt>written</dt><dd><time datetime=${row.ts}>${row.ts}</time></dd>
       ${row.host ? html`<dt>host</dt><dd>${said(row.host, 120)}</dd>` : nothing}
+      <dt>hash</dt><dd>${chain.hashes.has(row.seq) ? html`<code class="whole-hash">${chain.hashes.get(row.seq)}</code> ${isVerified(row.seq) ? "the chain is intact up to it" : ""}` : "known once the chain was verified"}</dd>
       <dt>signature</dt><dd>${row.signature ? html`<code>${said(row.signature, 140)}</code>` : "none: the control plane wrote it"}</dd>
       ${rows.length > 1 ? html`<dt>also</dt><dd>${said(rows.slice(1).map((it) => `${it.host ?? it.actor ?? ""} (${it.seq})`).join(", "), 600)}</dd>` : nothing}
     </dl>
-    <pre class="bytes" tabindex="0" aria-label="Payload">${visibleLines(JSON.stringify(row.payload, null, 2))}</pre>`;
+    <pre class="bytes" tabindex="0" aria-label="Payload">${visibleLines(JSON.stringify(row.payload, null, 2))}</pre>
+    <p><button class="plain" @click=${() => shownAsOf(row.seq)}>The fleet as of this row</button></p>`;
+}
+
+/**
+ * The begin of a row's hash, which a click copies whole, and a mark if the chain was verified over it.
+ * @param {number} seq
+ */
+function hashOf(seq) {
+  const hash = chain.hashes.get(seq);
+  if (hash === undefined) return isVerified(seq) ? html`<span class="verified" title="The chain is intact up to this row">✓</span>` : nothing;
+  const isIntact = isVerified(seq);
+  return html`<button class="open" title=${`Copy ${hash}`} aria-label=${`Copy the hash ${hash.slice(0, 8)} of row ${seq}${isIntact ? ", verified" : ""}`} @click=${() => void copied(hash)}><code>${hash.slice(0, 8)}</code></button>${isIntact ? html` <span class="verified" aria-hidden="true">✓</span>` : nothing}`;
+}
+
+/** @param {string} hash */
+async function copied(hash) {
+  const place = document.getElementById("said");
+  try {
+    await navigator.clipboard.writeText(hash);
+    if (place) place.textContent = `copied ${hash}`;
+  } catch {
+    if (place) place.textContent = "The browser does not let the page copy: open the row, and copy it there.";
+  }
+}
+
+/** @param {number} seq */
+function shownAsOf(seq) {
+  void showPast(seq);
+  location.hash = "#/now";
 }
 
 /** @param {string} key */

@@ -987,6 +987,82 @@ export interface PreviewBody {
   readonly "body": Readonly<Record<string, unknown>>;
 }
 
+export interface Past {
+  readonly "seq": number;
+  readonly "at": string;
+  readonly "head": number;
+  readonly "overview": Overview;
+  readonly "hosts": readonly (HostMap)[];
+}
+
+export interface LogChain {
+  readonly "text": string;
+  readonly "first": number;
+  readonly "intactTo": number;
+  readonly "hashes": readonly (RowHash)[];
+  readonly "brokenAt"?: number;
+  readonly "problem"?: string;
+}
+
+export interface RowHash {
+  readonly "seq": number;
+  readonly "hash": string;
+}
+
+export interface ReleaseChanges {
+  readonly "rolloutId": string;
+  readonly "before": string;
+  readonly "hosts": number;
+  readonly "touched": number;
+  readonly "waves": readonly (TouchedWave)[];
+  readonly "worst": number;
+  readonly "tolerated": number;
+  readonly "worstText": string;
+  readonly "sections"?: readonly (ChangedSection)[];
+}
+
+export interface TouchedWave {
+  readonly "wave": number;
+  readonly "hosts": number;
+  readonly "touched": number;
+}
+
+export interface ChangedSection {
+  readonly "heading": string;
+  readonly "lines": readonly (string)[];
+  readonly "more"?: number;
+}
+
+export interface BackTestReport {
+  readonly "rolloutId": string;
+  readonly "head": number;
+  readonly "policies": readonly (TestedPolicy)[];
+  readonly "assumptions": readonly (string)[];
+  readonly "differing"?: readonly (string)[];
+  readonly "kept"?: readonly (string)[];
+}
+
+export interface TestedPolicy {
+  readonly "policy": string;
+  readonly "harmed": number;
+  readonly "seconds": number;
+  readonly "inFlightMax": number;
+  readonly "ended": number;
+  readonly "assumed": number;
+  readonly "rollouts": readonly (TestedRollout)[];
+  readonly "notes"?: readonly (string)[];
+}
+
+export interface TestedRollout {
+  readonly "rolloutId": string;
+  readonly "state": "Opening" | "Active" | "Converging" | "Terminal" | "Reverted" | "Failed" | "Aborted" | "Superseded" | "Pruned";
+  readonly "hosts": number;
+  readonly "harmed": number;
+  readonly "inFlightMax": number;
+  readonly "openedAt": string;
+  readonly "endedAt"?: string;
+}
+
 export interface Problem {
   readonly "type": string;
   readonly "title": string;
