@@ -51,7 +51,7 @@ def _overview(state: State, zones: Zones, seq: int, at: datetime) -> Overview:
         fleet=FleetCounts(
             enrolled=len(state.identities.ring.enrolled), silent=0, refusing=0, knocking=0
         ),
-        needs_you=fleet_needs(state, FleetNotices()),
+        needs_you=fleet_needs(state, FleetNotices(), at),
         rollouts=rollout_overviews(state, zones, at, accepted),
         head_at=at,
     )
