@@ -50,7 +50,7 @@ CALLS_MAX: Final = 32
 """How many calls are forwarded at the same time; others wait."""
 ORDER_ID_BYTES: Final = 16
 FORESEEING_SECONDS_MAX: Final = 150.0
-"""How long a forecast, a preview or a study may take: longer than the control plane gives the process that computes it."""
+"""How long a forecast, a preview or a study may take: longer than the control plane gives the process that makes it."""
 
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
