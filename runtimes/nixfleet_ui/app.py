@@ -34,6 +34,7 @@ from nixfleet_runtime.transport import ANSWER_SECONDS_MAX
 from nixfleet_ui.admission import Admission, Refused
 from nixfleet_ui.assets import Asset
 from nixfleet_ui.calls import CallKind, kind_of
+from nixfleet_ui.notifier import STANDING, Notifier, no_notifier
 from nixfleet_ui.statements import (
     APPROVAL_WANTED,
     SEND_BODY,
@@ -100,7 +101,7 @@ class Operator:
 
 @frozen
 class Page:
-    """Answers the browser. version: of this program, shown on the page."""
+    """Answers the browser. version: of this program, shown on the page. notifier: reads the one on this machine."""
 
     admission: Admission
     operator: Operator
@@ -108,6 +109,7 @@ class Page:
     assets: Mapping[str, Asset]
     clock: Clock
     version: str
+    notifier: Notifier
     _room: anyio.CapacityLimiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -159,6 +161,9 @@ class Page:
         match f"{request.method} {path}":
             case "GET /local/session":
                 return Response(orjson.dumps(self._session()), media_type="application/json")
+            case "GET /local/notifier":
+                standing = await anyio.to_thread.run_sync(self.notifier, limiter=self._room)
+                return Response(STANDING.encode(standing), media_type="application/json")
             case "POST /local/approval" | "POST /local/warrant" | "POST /local/sign":
                 if self.operator.read_only:
                     return _refusal(_READ_ONLY)
@@ -244,10 +249,11 @@ def make_page(
     assets: Mapping[str, Asset],
     clock: Clock,
     version: str,
+    notifier: Notifier = no_notifier,
 ) -> Page:
     """Return the application."""
     room = anyio.CapacityLimiter(CALLS_MAX)
-    return Page(admission, operator, upstream, assets, clock, version, room)
+    return Page(admission, operator, upstream, assets, clock, version, notifier, room)
 
 
 def _refusal(refused: Refused) -> Response:

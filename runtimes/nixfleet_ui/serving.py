@@ -19,6 +19,7 @@ from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_ui.admission import ADDRESS, Admission
 from nixfleet_ui.app import Operator, Upstream, make_page
 from nixfleet_ui.assets import load_assets
+from nixfleet_ui.notifier import Notifier, no_notifier
 from nixfleet_ui.redirect_file import redirect_file
 
 TOKEN_BYTES: Final = 32
@@ -47,12 +48,17 @@ def url_of(admission: Admission) -> str:
 
 @asynccontextmanager
 async def serving(
-    operator: Operator, upstream: Upstream, clock: Clock, version: str, listening: socket.socket
+    operator: Operator,
+    upstream: Upstream,
+    clock: Clock,
+    version: str,
+    listening: socket.socket,
+    notifier: Notifier = no_notifier,
 ) -> AsyncIterator[Served]:
     """Serve the page on `listening` while the context is open, and close it. Raises: OSError, of the redirect file."""
     with closing(listening):
         admission = Admission(listening.getsockname()[1], secrets.token_urlsafe(TOKEN_BYTES))
-        page = make_page(admission, operator, upstream, load_assets(), clock, version)
+        page = make_page(admission, operator, upstream, load_assets(), clock, version, notifier)
         server = _Server(
             uvicorn.Config(
                 page,

@@ -12,6 +12,7 @@ from nixfleet_runtime.http.signing.key_id import operator_key_id
 from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_ui.admission import TOKEN_HEADER
 from nixfleet_ui.app import Operator, Upstream
+from nixfleet_ui.notifier import Notifier, no_notifier
 from nixfleet_ui.serving import Served, listening_on, serving
 from tests.support.served_control_plane import OPERATOR_KEY, Site
 
@@ -55,12 +56,17 @@ class PageCaller:
 
 @asynccontextmanager
 async def page_for(
-    site: Site, *, name: str = "alice", key: SigningKey = OPERATOR_KEY, read_only: bool = False
+    site: Site,
+    *,
+    name: str = "alice",
+    key: SigningKey = OPERATOR_KEY,
+    read_only: bool = False,
+    notifier: Notifier = no_notifier,
 ) -> AsyncIterator[PageCaller]:
     """Serve the page of an operator of `site`."""
     async with (
         signed_client(site.url, operator_key_id(name), key, CLOCK) as upstream,
-        page_before(upstream, name, key, read_only=read_only) as caller,
+        page_before(upstream, name, key, read_only=read_only, notifier=notifier) as caller,
     ):
         yield caller
 
@@ -72,10 +78,11 @@ async def page_before(
     key: SigningKey = OPERATOR_KEY,
     *,
     read_only: bool = False,
+    notifier: Notifier = no_notifier,
 ) -> AsyncIterator[PageCaller]:
     """Serve a page whose calls go to `upstream`."""
     operator = Operator(name, key, "https://fleet.example.org", read_only)
-    async with serving(operator, upstream, CLOCK, "test", listening_on(0)) as served:
+    async with serving(operator, upstream, CLOCK, "test", listening_on(0), notifier) as served:
         yield PageCaller(served)
 
 

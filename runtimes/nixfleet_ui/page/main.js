@@ -98,8 +98,7 @@ function role() {
 }
 
 function decisions() {
-  const overview = fleet.live;
-  return overview ? overview.needsYou.length + overview.rollouts.reduce((sum, it) => sum + it.needsYou.length, 0) : 0;
+  return fleet.needs.length;
 }
 
 let announced = "";

@@ -8,6 +8,7 @@
 
 import { Refused, read } from "./api.js";
 import { hostsOf } from "./hosts.js";
+import { notifierNeeds, notifierStanding } from "./notifier.js";
 import { setNow } from "./time.js";
 
 /**
@@ -29,6 +30,7 @@ const BATCH_MILLIS = 250;
 const REFRESH_MILLIS = 1000;
 const RETRY_MILLIS_MAX = 15_000;
 const FORESEEN_MILLIS = 20_000;
+const NOTIFIER_MILLIS = 15_000;
 /** The share of the time that may be spent on asking for the fleet again. */
 const REFRESH_SHARE = 0.2;
 
@@ -64,10 +66,25 @@ class Fleet extends EventTarget {
    */
   liveForecast = null;
   forecastProblem = "";
+  /**
+   * The notifier on this machine; `null`: not asked yet.
+   * @type {import("./notifier.js").Standing | null}
+   */
+  notifier = null;
 
   /** The fleet that is shown. */
   get overview() {
     return this.past?.overview ?? this.live;
+  }
+
+  /**
+   * What only a person moves in the fleet that is shown: of its rollouts, of none, and at the notifier.
+   * @returns {readonly import("./notifier.js").ShownNeed[]}
+   */
+  get needs() {
+    const overview = this.overview;
+    const found = overview ? [...overview.rollouts.flatMap((it) => it.needsYou), ...overview.needsYou] : [];
+    return this.past ? found : [...found, ...notifierNeeds(this.notifier)];
   }
 
   /** The hosts of the fleet that is shown, by rollout. */
@@ -153,6 +170,10 @@ function heard(message) {
     case "forecast":
       takeForecast(message.forecast, message.problem);
       break;
+    case "notifier":
+      fleet.notifier = message.notifier;
+      fleet.changed("fleet");
+      break;
     case "link":
       fleet.link = message.link;
       fleet.changed("link");
@@ -186,6 +207,7 @@ async function lead() {
       }
       refreshSoon(ending.signal);
       void foresee(ending.signal);
+      void lookAtNotifier(ending.signal);
       setLink({ isLive: true, problem: null, since: Date.now() });
       wait = BATCH_MILLIS;
     } catch (error) {
@@ -290,6 +312,24 @@ async function foresee(signal) {
   channel.postMessage({ kind: "forecast", forecast: fleet.liveForecast, problem: fleet.forecastProblem });
 }
 
+let lookedAt = 0;
+
+/**
+ * Look at the notifier on this machine, now and then, as long as the process reads one.
+ * @param {AbortSignal} signal
+ */
+async function lookAtNotifier(signal) {
+  if (fleet.notifier?.isRead === false || Date.now() - lookedAt < NOTIFIER_MILLIS) return;
+  lookedAt = Date.now();
+  try {
+    fleet.notifier = await notifierStanding(signal);
+  } catch {
+    return; // The process does not answer: the log's request says so.
+  }
+  fleet.changed("fleet");
+  channel.postMessage({ kind: "notifier", notifier: fleet.notifier });
+}
+
 /**
  * @param {Forecast | null} forecast
  * @param {string} problem
@@ -339,6 +379,7 @@ function tellAll() {
   if (fleet.live !== null) channel.postMessage({ kind: "fleet", overview: fleet.live, hosts: fleet.liveHosts });
   if (fleet.rows.length) channel.postMessage({ kind: "rows", rows: fleet.rows });
   channel.postMessage({ kind: "forecast", forecast: fleet.liveForecast, problem: fleet.forecastProblem });
+  channel.postMessage({ kind: "notifier", notifier: fleet.notifier });
   channel.postMessage({ kind: "link", link: fleet.link });
 }
 

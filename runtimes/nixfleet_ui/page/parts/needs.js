@@ -9,7 +9,7 @@ import { hostLink } from "./route.js";
 import { said, time } from "./text.js";
 
 /**
- * @typedef {import("../types/api").Need} Need
+ * @typedef {import("../data/notifier.js").ShownNeed} Need
  * @typedef {import("../types/api").RolloutOverview} RolloutOverview
  */
 

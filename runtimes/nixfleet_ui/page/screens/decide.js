@@ -8,7 +8,7 @@ import { answersTo, subjectLink, when } from "../parts/needs.js";
 import { holdsPanel } from "../parts/holds.js";
 import { redraw, said } from "../parts/text.js";
 
-/** @typedef {import("../types/api").Need} Need */
+/** @typedef {import("../data/notifier.js").ShownNeed} Need */
 
 const HOLDS_MAX = 100;
 
@@ -30,12 +30,13 @@ const TITLES = {
   "left-out": "Left out of the start",
   enrollment: "Enrollment",
   refusing: "Agent that refuses",
+  notifier: "Notifier",
 };
 
 export function decide() {
   const overview = fleet.overview;
   if (!overview) return nothing;
-  const needs = [...overview.rollouts.flatMap((it) => it.needsYou), ...overview.needsYou];
+  const { needs } = fleet;
   return html`
     <div class="title"><h1>${needs.length ? `${needs.length} ${needs.length === 1 ? "thing waits" : "things wait"} for a person` : "Nothing waits for a person"}</h1></div>
     ${needs.length ? nothing : html`<p class="quiet-text">No approval is open, no rollout is halted, and nothing is held without an end.</p>`}
@@ -47,12 +48,14 @@ export function decide() {
 /** @param {Need} need */
 function card(need, /** @type {number} */ index) {
   const title = TITLES[need.kind] ?? need.kind;
-  return html`<section class="panel" aria-labelledby=${`card-${index}`} data-need=${need.kind}>
+  return html`<section class="panel" aria-labelledby=${`card-${index} card-text-${index}`} data-need=${need.kind}>
     <header><h2 id=${`card-${index}`}>${title}${need.rolloutId ? html` · ${said(need.rolloutId, 60)}` : nothing}${need.wave !== undefined ? html` · wave ${need.wave}` : nothing}</h2>${subjectLink(need)}</header>
-    <p class="card-text">${said(need.text)}</p>
+    <p class="card-text" id=${`card-text-${index}`}>${said(need.text)}</p>
     ${when(need)}
+    ${need.problem ? html`<p class="quiet-text">at the last attempt: ${said(need.problem, 200)}</p>` : nothing}
     <p>${said(need.answer)}</p>
     ${answers(need)}
+    ${need.terminal ? html`<p class="quiet-text">In a terminal: <code>${said(need.terminal, 300)}</code></p>` : nothing}
     ${need.command ? html`<p class="quiet-text">In a terminal: <code>nixfleet operator ${said(need.command, 200)}</code></p>` : nothing}
   </section>`;
 }

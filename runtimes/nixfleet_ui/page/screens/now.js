@@ -4,6 +4,7 @@ import { html, nothing } from "../vendor/lit-html-3.3.3.js";
 import "../parts/map.js";
 import { STATES } from "../data/hosts.js";
 import { fleet } from "../data/live.js";
+import { notifierNeeds } from "../data/notifier.js";
 import { number, short, visible } from "../data/text.js";
 import { distance, duration } from "../data/time.js";
 import { commandButton, commandsOf } from "../parts/commands.js";
@@ -30,7 +31,7 @@ export function now() {
   if (!overview) return nothing;
   if (!rollout) {
     return html`<div class="notice"><h1>No rollout is open</h1><p>The control plane has no release in force. Publish one, and it appears here.</p></div>
-      <div class="column">${needsPanel(overview.needsYou)} ${holdsPanel(4)}</div>`;
+      <div class="column">${needsPanel([...overview.needsYou, ...ofNotifier()])} ${holdsPanel(4)}</div>`;
   }
   return html`
     ${channels(overview.rollouts, rollout)}
@@ -40,7 +41,7 @@ export function now() {
         ${fleet.past ? nothing : panel("Story", storyLines(fleet.rows, rollout.rolloutId), { aside: html`<a href=${storyLink({ rollout: rollout.rolloutId })}>all of it</a>` })}
       </div>
       <div class="column side">
-        ${needsPanel([...rollout.needsYou, ...overview.needsYou])} ${holdsPanel(4)} ${waitsPanel(rollout)} ${slowPanel(rollout)} ${nextPanel(rollout)} ${riskPanel(rollout)}
+        ${needsPanel([...rollout.needsYou, ...overview.needsYou, ...ofNotifier()])} ${holdsPanel(4)} ${waitsPanel(rollout)} ${slowPanel(rollout)} ${nextPanel(rollout)} ${riskPanel(rollout)}
       </div>
     </div>
   `;
@@ -167,7 +168,12 @@ function opened(event) {
   location.hash = hostLink(event.detail);
 }
 
-/** @param {readonly import("../types/api").Need[]} needs */
+/** What needs a person at the notifier: it is about no rollout. */
+function ofNotifier() {
+  return fleet.past ? [] : notifierNeeds(fleet.notifier);
+}
+
+/** @param {readonly import("../data/notifier.js").ShownNeed[]} needs */
 function needsPanel(needs) {
   const content = needs.length ? needsList(needs.slice(0, 5)) : html`<p class="quiet-text">Nothing waits for a person.</p>`;
   const aside = needs.length ? html`<a href="#/decide">${needs.length > 5 ? `all ${needs.length}` : "decide"}</a>` : nothing;
