@@ -1,11 +1,12 @@
 """A real browser for the tests: the Chromium of the machine, driven by Playwright. Its console is heard."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, Final, Literal
 
+import anyio
 from attrs import Factory, define
 from playwright.async_api import Browser, ConsoleMessage, Page, TimeoutError, async_playwright  # noqa: A004
 
@@ -116,6 +117,21 @@ async def _tab(page: Page, url: str) -> Tab:
     return tab
 
 
-async def another(tab: Tab, url: str) -> Tab:
-    """Open a further tab of the same browser profile."""
-    return await _tab(await tab.page.context.new_page(), url)
+async def others(tab: Tab, url: str, count: int) -> tuple[Tab, ...]:
+    """Open further tabs of the same browser profile, all at once: a browser starts a process for each."""
+    found = list[Tab]()
+
+    async def open_one() -> None:
+        found.append(await _tab(await tab.page.context.new_page(), url))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(count):
+            tasks.start_soon(open_one)
+    return tuple(found)
+
+
+async def all_have(tabs: Iterable[Tab], text: str, selector: str) -> None:
+    """Wait until a text is to be read in each of `tabs`. Raises: TimeoutError of Playwright, in a group."""
+    async with anyio.create_task_group() as tasks:
+        for tab in tabs:
+            tasks.start_soon(tab.has, text, selector)

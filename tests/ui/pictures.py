@@ -61,7 +61,10 @@ async def _drawn(tab: Tab) -> None:
     await tab.page.wait_for_function(
         "() => !/Asking the control plane|Running the fleet/.test(document.body.innerText)"
     )
-    await tab.page.evaluate("new Promise((done) => setTimeout(done, 800))")
+    # What is drawn comes with the frame after the next one: the first may have been under way.
+    await tab.page.evaluate(
+        "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
 
 
 if __name__ == "__main__":

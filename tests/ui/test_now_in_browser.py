@@ -5,7 +5,7 @@ from playwright.async_api import Browser
 
 from tests.engines.releases import Layout
 from tests.support.served_control_plane import READER_KEY, Site
-from tests.ui.browsing import another, opened
+from tests.ui.browsing import all_have, opened, others
 from tests.ui.living_fleet import TARGET, LivingFleet, fleet_on, waves_of
 from tests.ui.served_page import page_for
 
@@ -73,16 +73,14 @@ async def test_eight_tabs_share_one_stream(browser: Browser, fleet: LivingFleet)
     """One leads, and hands on what it gets: each tab is current, and when the leader goes another leads."""
     async with page_for(fleet.site) as page, opened(browser, page.served) as first:
         # A tab from a link has no secret of its own: the others give it theirs.
-        tabs = [await another(first, page.served.admission.origin) for _ in range(7)]
+        tabs = await others(first, page.served.admission.origin, 7)
         await fleet.converge(fleet.layout.waves[0][0])
-        for tab in (first, *tabs):
-            await tab.has("1 of 70 hosts", ".headline h1")
+        await all_have((first, *tabs), "1 of 70 hosts", ".headline h1")
 
         await first.page.close()
         await fleet.converge(fleet.layout.waves[0][1])
-        for tab in tabs:
-            await tab.has("2 of 70 hosts have converged", ".headline h1")
-            assert tab.said == []
+        await all_have(tabs, "2 of 70 hosts have converged", ".headline h1")
+        assert [tab.said for tab in tabs] == [[]] * 7
 
 
 async def test_a_tab_without_the_secret_shows_nothing(browser: Browser, fleet: LivingFleet) -> None:
