@@ -500,6 +500,17 @@ export interface ListedWarrant {
   readonly "hosts"?: readonly (string)[];
 }
 
+export interface ShardList {
+  readonly "shards": readonly (ListedShard)[];
+}
+
+export interface ListedShard {
+  readonly "name": string;
+  readonly "channels": readonly (string)[];
+  readonly "head": number;
+  readonly "queueLength": number;
+}
+
 export interface HoldBody {
   readonly "scope": string;
   readonly "reason": string;
