@@ -21,6 +21,8 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_control_plane.messages.key_ring import EnrolledHost
 from nixfleet_control_plane.messages.log_entry import Commanded, EnrollmentSeen, Followed
+from nixfleet_control_plane.releases.scan import ReleaseScanner
+from nixfleet_control_plane.releases.watcher import ReleaseWatcher
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.fleet import DisruptionBudget, FleetHost, Selector
@@ -28,7 +30,10 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import Operator, OperatorRole
-from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_proto.wire import AgentEventEnvelope, SignedArtefact
+from nixfleet_release.publish.save import save_release
+from nixfleet_runtime.kernel.mutator import WriteFailed
+from nixfleet_runtime.releases.directory import Release
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, ReplayFrom
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.holds.scope import FleetScope, HostScope, RolloutScope
@@ -145,6 +150,66 @@ async def test_a_follower_waits_while_the_other_shard_refuses_the_release(
         ((rollout_id, why),) = (await fleet.service.publish(mixed)).waiting
         assert rollout_id == RolloutId.of(WEB, "r3")
         assert "channel db of shard data" in why
+
+
+async def test_a_release_that_waits_is_offered_at_every_poll_and_shown_until_it_is_in_force(
+    tmp_path: Path, ci: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other shard refuses its manifest of a ref that was superseded; the next release has a new one."""
+    directory = tmp_path / "releases"
+    directory.mkdir()
+    async with hosted(tmp_path, ci) as fleet:
+        scanner = ReleaseScanner(ci.trust, None)
+        watcher = ReleaseWatcher(fleet.service, directory, scanner, fleet.clock)
+        for ref in ("r1", "r2"):
+            await fleet.service.publish(release_of(ci, ref))
+        third = release_of(ci, "r3")
+        old = evolve(
+            release_of(ci, "r1").manifests[0].value, fleet_resolved_hash=third.fleet.artefact_hash
+        )
+        _save(directory, evolve(third, manifests=(ci.manifest(old, START), third.manifests[1])))
+        for _ in range(2):
+            await watcher.poll()
+        shown = {it.name: it.reason for it in fleet.service.standing().refused}
+        assert "was superseded" in shown["rollouts/db@r1.json"]
+        assert "waits until channel db" in shown["rollouts/web@r3.json"]
+        assert caplog.text.count("waits until channel db") == 1
+        _save(directory, third)
+        await watcher.poll()
+        assert fleet.service.standing().refused == ()
+        assert RolloutId.of(WEB, "r3") in fleet.service.shown_rollouts()
+
+
+async def test_a_word_that_could_not_be_written_is_told_again(
+    tmp_path: Path, ci: Publisher
+) -> None:
+    async with hosted(tmp_path, ci) as fleet:
+        await fleet.service.publish(release_of(ci, "r1"))
+        main = fleet.service.logs[MAIN].service
+        follow, asked = main.follow, anyio.Event()
+
+        async def fail(word: SeeChannel | SeeEnrollment) -> None:
+            asked.set()
+            raise WriteFailed("disk full")
+
+        main.follow = fail  # type: ignore[method-assign]
+        await fleet.converge("db-1", DB1)
+        with anyio.fail_after(WITHIN_SECONDS):
+            await asked.wait()
+        assert await fleet.service.next_dispatch("web-1", 0) is None
+        main.follow = follow  # type: ignore[method-assign]
+        with anyio.fail_after(WITHIN_SECONDS):
+            while await fleet.service.next_dispatch("web-1", 0) is None:
+                fleet.clock.advance(5)
+                await anyio.lowlevel.checkpoint()
+
+
+def _save(directory: Path, release: ManifestsUpdated) -> None:
+    manifests = {
+        it.value.rollout_id: SignedArtefact(it.artefact, it.signature) for it in release.manifests
+    }
+    fleet = SignedArtefact(release.fleet.artefact, release.fleet.signature)
+    save_release(Release(fleet, FrozenMap(manifests)), directory)
 
 
 async def test_commands_go_to_the_shard_of_their_rollout_or_channel(
