@@ -30,7 +30,7 @@ from nixfleet_runtime.http.client import tls_context
 VERSION_LEAST: Final = (2, 11)
 """Of the server: the first whose buckets forget single keys after a time."""
 CONNECT_SECONDS_MAX: Final = 10
-CLOSE_SECONDS_MAX: Final = 2.0
+CLOSE_SECONDS_MAX: Final = 1.0
 PING_SECONDS: Final = 10
 HEADERS_BYTES: Final = 4096
 """Room for the headers of a message, which count as part of it."""

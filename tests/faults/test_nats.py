@@ -103,7 +103,7 @@ async def test_a_control_plane_that_is_killed_has_everything_it_acknowledged_onc
             for kill in range(few):
                 if kill % KILLS_PER_RELEASE == KILLS_PER_RELEASE - 1:
                     site.publish(f"r{2 + kill // KILLS_PER_RELEASE}")
-                await witness.more_acknowledged(chance.randint(1, 30))
+                await witness.more_acknowledged(chance.randint(1, 10))
                 await witness.more_posts(chance.randint(1, 5))
                 await site.control_plane.kill()
 
