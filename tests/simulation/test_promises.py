@@ -18,7 +18,8 @@ def test_under_all_faults_every_promise_holds(seed: int) -> None:
 @pytest.mark.parametrize("family", sorted(ALL_FAULTS))
 def test_under_one_kind_of_fault_every_promise_holds(family: Family) -> None:
     """Each kind of trouble alone."""
-    outcome = run(draw(1, 5, 0.1, frozenset({family})))
+    control_planes = 2 if family is Family.LEADERSHIP else 1
+    outcome = run(draw(1, 5, 0.1, frozenset({family}), control_planes))
 
     assert outcome.broken is None
     assert outcome.facts

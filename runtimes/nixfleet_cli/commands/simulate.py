@@ -76,6 +76,14 @@ def _families(_: click.Context, __: click.Parameter, text: str) -> Collection[Fa
     help=f"Faults to inject: {', '.join(sorted(ALL_FAULTS))}; or all, or none.",
 )
 @click.option(
+    "--control-planes",
+    type=click.IntRange(min=1, max=2),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Number of control planes on one store; the fault leadership needs two.",
+)
+@click.option(
     "--crash-points",
     is_flag=True,
     help="Instead: run two scripted rollouts, with a rollback and with a recall, killing each side at each step.",
@@ -91,6 +99,7 @@ def simulate(
     hosts: int,
     days: float,
     faults: Collection[Family],
+    control_planes: int,
     crash_points: bool,
 ) -> None:
     """Run simulated fleets under faults.
@@ -103,7 +112,7 @@ def simulate(
     if crash_points:
         _go_through_crash_points(output)
     else:
-        _simulate(output, seed, seeds, hosts, days, faults)
+        _simulate(output, seed, seeds, hosts, days, faults, control_planes)
 
 
 def _go_through_crash_points(output: Output) -> None:
@@ -134,6 +143,7 @@ def _simulate(
     hosts: int,
     days: float,
     faults: Collection[Family],
+    control_planes: int,
 ) -> None:
     # A fleet is a tree of long-lived small objects: the collector runs often and finds nothing.
     gc.set_threshold(100_000, 50, 1_000)
@@ -145,7 +155,7 @@ def _simulate(
     with progress(output, "simulating", "runs", seeds) as bar:
         for each in range(first, first + seeds):
             rebuilds = seeds == 1 or each % REBUILDS_EVERY == 0
-            outcome = run(draw(each, hosts, days, faults), rebuilds=rebuilds)
+            outcome = run(draw(each, hosts, days, faults, control_planes), rebuilds=rebuilds)
             totals.add(outcome)
             bar.noted(1)
             with bar.hidden():

@@ -22,6 +22,7 @@ from nixfleet_simulation.judge.log.log_reader import LogReader
 from nixfleet_simulation.judge.model.gates import differing
 from nixfleet_simulation.judge.model.host_histories import HostHistories
 from nixfleet_simulation.judge.model.identities import MintedTokens
+from nixfleet_simulation.judge.model.leadership import LeadershipModel
 from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.releases import Releases, Signing
 from nixfleet_simulation.judge.model.requests import RequestModel
@@ -42,6 +43,9 @@ from nixfleet_state_machine.host.state import HostRolloutState
 DECIDED_BEFORE_MAX: Final = timedelta(seconds=30)
 """How long before its answer a request may have been decided about: a slow disk writes for seconds."""
 
+TAKEOVER_SECONDS: Final = 5.0
+"""A lease of three seconds, two for what is asked of the store meanwhile."""
+
 
 class Checker:
     """Checks a whole run."""
@@ -58,6 +62,7 @@ class Checker:
         self.minted = MintedTokens()
         self.requests = RequestModel()
         self.histories = HostHistories(self.releases, self.lies, threshold_seconds)
+        self.leadership = LeadershipModel(TAKEOVER_SECONDS)
         self.statements: dict[str, Statement] = {}
         self._threshold_seconds = threshold_seconds
         self._moment = moment
@@ -72,7 +77,7 @@ class Checker:
         """The number of checks so far."""
         people = self.overviews.checks + self.deliveries.checks
         logs = sum(log.checks for log in (*self.ended, self.log))
-        return logs + self.histories.checks + people
+        return logs + self.histories.checks + self.leadership.checks + people
 
     # CI.
 

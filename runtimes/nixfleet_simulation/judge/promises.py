@@ -8,7 +8,7 @@ from nixfleet_proto.errors import NixfleetError
 
 
 class Promise(StrEnum):
-    """The twenty promises, the invariants of both machines and the planner, and that no engine fails on an input.
+    """The twenty-four promises, the invariants of both machines and the planner, and that no engine fails on an input.
 
     Source: docs/spec/runtimes.md, What must hold.
     """
@@ -36,6 +36,14 @@ class Promise(StrEnum):
     SEEN_IS_SO = "19: the counts of an overview are those that a walk over the hosts finds"
     TOLD_ONCE = (
         "20: a receiver that keeps ids gets each line of the log once, whenever the notifier dies"
+    )
+    ONE_WRITER = "21: of several control planes on one store, only the last that took the lease makes anything durable"
+    FROM_MEMORY = "22: no control plane answers from memory once another one has taken the lease"
+    TAKEN_OVER = (
+        "23: while the store and a control plane work, one serves within the lease and two seconds"
+    )
+    NO_REFUSAL_OF_ITS_OWN = (
+        "24: a leader is refused by the store only when another one took the lease"
     )
     HOST_MACHINE = "the host machine (docs/spec/host-machine.md, Transitions)"
     ROLLOUT_MACHINE = "the rollout machine (docs/spec/rollout-machine.md, Transitions)"

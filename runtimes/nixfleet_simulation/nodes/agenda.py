@@ -7,7 +7,7 @@ A callback of a lifetime that is over (a process that has died) does not run.
 import heapq
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from nixfleet_simulation.scenario.scenario import START
 
@@ -24,6 +24,21 @@ class NodeLifetime:
 
     def __init__(self) -> None:
         self.is_over = False
+
+
+class Timeline(Protocol):
+    """Virtual time as one process has it."""
+
+    @property
+    def now(self) -> int:
+        """Microseconds since the start."""
+        ...
+
+    def after(
+        self, delay: int, life: NodeLifetime | None, happen: Callable[..., None], *arguments: object
+    ) -> None:
+        """Call `happen(*arguments)` in `delay` microseconds, unless `life` is over by then."""
+        ...
 
 
 _Due: TypeAlias = tuple[int, int, NodeLifetime | None, Callable[..., None], tuple[object, ...]]

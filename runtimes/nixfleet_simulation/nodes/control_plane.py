@@ -10,6 +10,8 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol, TypeAlias, assert_never
 
+from attrs import frozen
+
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck
 from nixfleet_control_plane.engine.state import State
@@ -40,13 +42,14 @@ from nixfleet_control_plane.service import FLUSH_PORTION
 from nixfleet_control_plane.store.queries import log_rows_query, open_for_reading
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.enrollment import EnrollRequest
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.http.headers import RETRY_AFTER
 from nixfleet_runtime.http.listings import FeedPage
 from nixfleet_runtime.http.signing.refusal import RequestRefused
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
-from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
+from nixfleet_simulation.nodes.agenda import SECOND, NodeLifetime, Timeline
 from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.crash_boundaries import CrashBoundaries
 from nixfleet_simulation.nodes.disk import Disk
@@ -69,6 +72,10 @@ HandledInput: TypeAlias = Handled[Input, Write, Reply, Action]
 ControlPlaneDisk: TypeAlias = Disk[Write, SqliteStore]
 
 RETRY_AFTER_SECONDS = 5.0
+
+
+class NotCurrent(NixfleetError):
+    """What is in memory may be older than what the store has."""
 
 
 class Watcher(Protocol):
@@ -99,12 +106,118 @@ class Watcher(Protocol):
         ...
 
 
+class ControlPlaneNode(Protocol):
+    """The control plane, as the rest of the world sees it: one process, or several on one store.
+
+    is_up: whether one serves. starts: how often one began to. state: of the one that serves, or did last.
+    """
+
+    clock: NodeClock
+    disk: ControlPlaneDisk
+    boundaries: CrashBoundaries
+    on_death: Callable[[], None]
+    on_start: Callable[[], None]
+
+    @property
+    def is_up(self) -> bool: ...
+
+    @property
+    def starts(self) -> int: ...
+
+    @property
+    def state(self) -> State: ...
+
+    def start(self) -> None:
+        """Start what is down."""
+        ...
+
+    def die(self, *, write_survives: bool = False) -> None:
+        """Stop the one that serves, as in a loss of power."""
+        ...
+
+    def receive(self, call: Call) -> None:
+        """A request arrived."""
+        ...
+
+    def post(
+        self,
+        input: Input,
+        then: Callable[[Reply], None] = lambda _: None,
+        failed: Callable[[Exception], None] = lambda _: None,
+        *,
+        is_urgent: bool = False,
+    ) -> None:
+        """Post `input`, if one serves."""
+        ...
+
+    def asked_checks(self) -> tuple[AskedCheck, ...]:
+        """Return the checks whose judges are to be asked."""
+        ...
+
+    def log_page(self, after: int, rows_max: int) -> FeedPage | None:
+        """Return what a client of the feed gets; `None`: none serves."""
+        ...
+
+
+class Storage(Protocol):
+    """What a control plane loads from, and writes to."""
+
+    def load(self) -> State:
+        """Return the state as of everything that is durable."""
+        ...
+
+    def write(
+        self,
+        life: NodeLifetime,
+        writes: tuple[Write, ...],
+        keep: Callable[[], None],
+        then: Callable[[], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """As `Disk.write`."""
+        ...
+
+    def cut_off(self, *, write_survives: bool) -> None:
+        """As `Disk.cut_off`."""
+        ...
+
+
+@frozen
+class OwnDisk:
+    """The storage of a control plane that has its database alone."""
+
+    disk: ControlPlaneDisk
+    loaded: Callable[[SqliteStore], State] = load_state
+
+    def load(self) -> State:
+        """As `Storage.load`. Raises: the errors of `load_state`."""
+        return self.loaded(self.disk.reopened())
+
+    def write(
+        self,
+        life: NodeLifetime,
+        writes: tuple[Write, ...],
+        keep: Callable[[], None],
+        then: Callable[[], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """As `Disk.write`."""
+        self.disk.write(life, writes, keep, then, failed)
+
+    def cut_off(self, *, write_survives: bool) -> None:
+        """As `Disk.cut_off`."""
+        self.disk.cut_off(write_survives=write_survives)
+
+
 class ControlPlane:
-    """The one control plane. make_engine: for tests, which plant bugs in it."""
+    """A control plane that serves. make_engine: for tests, which plant bugs in it.
+
+    storage: if its database is not its own disk's. is_current: whether it may answer from memory.
+    """
 
     def __init__(
         self,
-        agenda: Agenda,
+        agenda: Timeline,
         clock: NodeClock,
         disk: ControlPlaneDisk,
         trace: Trace,
@@ -115,6 +228,10 @@ class ControlPlane:
         make_engine: Callable[[State], ControlPlaneEngine],
         load: Callable[[SqliteStore], State] = load_state,
         die_at: int | None = None,
+        *,
+        storage: Storage | None = None,
+        is_current: Callable[[], bool] = lambda: True,
+        name: str = CONTROL_PLANE,
     ) -> None:
         self.clock = clock
         self.disk = disk
@@ -132,7 +249,9 @@ class ControlPlane:
         self._trust = trust
         self._signatures = signatures
         self._make_engine = make_engine
-        self._load = load
+        self._storage = storage or OwnDisk(disk, load)
+        self._is_current = is_current
+        self._name = name
         self._life = NodeLifetime()
         self._mutator: Mutator[Input, Write, Reply, Action]
         self._polls: dict[str, list[_Poll]] = {}
@@ -143,21 +262,21 @@ class ControlPlane:
     # NodeLifetime and death.
 
     def start(self) -> None:
-        """Start with the contents of the disk. Raises: the errors of `load_state`."""
-        self.state = self._load(self.disk.reopened())
+        """Start with what the storage has. Raises: the errors of `load_state`."""
+        self.state = self._storage.load()
         self._ring = self.state.identities.ring
         self._gate = RequestGate(self._signatures.check, self.clock.now())
         self._life = NodeLifetime()
         self.is_up = True
         self.starts += 1
         self.feed = Feed(self.state.head_seq)
-        self._trace.narrate(CONTROL_PLANE, f"starts; its log goes up to row {self.state.head_seq}")
+        self._trace.narrate(self._name, f"starts; its log goes up to row {self.state.head_seq}")
         self._watcher.control_plane_started(self.state, self.clock.now())
         shell = Shell[Input, Write, Reply, Action](
             self._agenda,
             self._life,
             self.clock,
-            self.disk.write,
+            self._storage.write,
             self._carry_out,
             self.boundaries,
             self._kept,
@@ -176,12 +295,12 @@ class ControlPlane:
         self._life.is_over = True
         self.is_up = False
         self.boundaries.armed = None
-        self.disk.cut_off(write_survives=write_survives)
+        self._storage.cut_off(write_survives=write_survives)
         self._polls.clear()
-        self._trace.narrate(CONTROL_PLANE, "dies")
+        self._trace.narrate(self._name, "dies")
 
     def _die_there(self, boundary: Boundary) -> None:
-        self._trace.narrate(CONTROL_PLANE, f"reaches the boundary of its crash: {boundary.value}")
+        self._trace.narrate(self._name, f"reaches the boundary of its crash: {boundary.value}")
         self.on_death()
 
     # Requests of hosts.
@@ -190,6 +309,9 @@ class ControlPlane:
         """A request arrived."""
         if not self.is_up:
             call.break_off(TransportFailed("connection refused", kind="ConnectError"))
+            return
+        if not self._is_current():
+            self._fail(call, NotCurrent("another control plane may lead"))
             return
         try:
             self._begin_answer(call)
@@ -246,7 +368,9 @@ class ControlPlane:
 
     def _answer(self, call: Call, reply: Reply) -> None:
         assert isinstance(reply, EventsOutcome | HeartbeatReply | ManifestAnswer | DispatchAnswer)
-        if not self.boundaries.cross(Boundary.BEFORE_SEND):
+        if not self._is_current():
+            self._fail(call, NotCurrent("another control plane may lead"))
+        elif not self.boundaries.cross(Boundary.BEFORE_SEND):
             self._watcher.answer_sent(call.hostname, call.request, reply)
             call.answer(reply)
 
@@ -313,6 +437,11 @@ class ControlPlane:
         """Post `input`, if the process is running."""
         if self.is_up:
             self._mutator.post(input, then, failed, is_urgent=is_urgent)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every request but the polls that wait is answered."""
+        return self._mutator.is_idle
 
     def asked_checks(self) -> tuple[AskedCheck, ...]:
         """Return the checks whose judges are to be asked."""

@@ -89,6 +89,12 @@ class Disk(Generic[WriteT, DatabaseT]):
         self._keep(writes, keep)
         then()
 
+    def keep_at_once(self, writes: tuple[WriteT, ...], keep: Callable[[], None]) -> None:
+        """Make `writes` durable now, as a server does before it answers. Raises: DiskFull."""
+        if self.fills > 0:
+            raise DiskFull("no room")
+        self._keep(writes, keep)
+
     def _keep(self, writes: tuple[WriteT, ...], keep: Callable[[], None]) -> None:
         self._unread.append(writes)
         keep()

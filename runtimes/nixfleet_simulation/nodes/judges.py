@@ -8,7 +8,7 @@ from typing import Final
 
 from nixfleet_control_plane.messages.inputs import CheckQuestion, ReportVerdict
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda
-from nixfleet_simulation.nodes.control_plane import ControlPlane
+from nixfleet_simulation.nodes.control_plane import ControlPlaneNode
 from nixfleet_simulation.scenario.randomness import Seed, stream
 from nixfleet_simulation.scenario.steering_acts import Says
 from nixfleet_state_machine.rollout.guard_tally import Outcome
@@ -25,7 +25,7 @@ OUTCOMES: Final[Mapping[Says, Outcome]] = {
 class Judges:
     """All judges of a fleet. says: what that of each channel says, if not that it passes."""
 
-    def __init__(self, agenda: Agenda, seed: Seed, control_plane: ControlPlane) -> None:
+    def __init__(self, agenda: Agenda, seed: Seed, control_plane: ControlPlaneNode) -> None:
         self.says: dict[str, Says] = {}
         self._agenda = agenda
         self._rng = stream(seed, "judges")

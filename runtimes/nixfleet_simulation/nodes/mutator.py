@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 from attrs import define, frozen
 
 from nixfleet_runtime.kernel.engine import Commit, Engine
-from nixfleet_simulation.nodes.agenda import Agenda, NodeLifetime
+from nixfleet_simulation.nodes.agenda import NodeLifetime, Timeline
 from nixfleet_simulation.nodes.crash_boundaries import CrashBoundaries
 from nixfleet_simulation.scenario.acts import Boundary
 
@@ -72,7 +72,7 @@ Batch: TypeAlias = list[Entry[InputT, ReplyT]]
 class Shell(Generic[InputT, WriteT, ReplyT, ActionT]):
     """The shell of a mutator. keep: called with a batch that is durable. raised: called when the engine raised."""
 
-    agenda: Agenda
+    agenda: Timeline
     life: NodeLifetime
     clock: TimeSource
     write: Write[WriteT]
@@ -108,6 +108,11 @@ class Mutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         """Post `input`; `then` gets the reply once its commit is durable."""
         (self._urgent if is_urgent else self._queue).append(Entry(input, then, failed))
         self._wake()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every input is answered."""
+        return not (self._is_busy or self._queue or self._urgent)
 
     def _wake(self) -> None:
         if not self._is_busy and (self._queue or self._urgent):

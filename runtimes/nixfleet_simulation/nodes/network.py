@@ -69,7 +69,7 @@ class Call:
         """Return a call with the same way back, in which `signed` is asked."""
         return Call(signed, self._answer, self._fail)
 
-    def break_off(self, failure: TransportFailed) -> None:
+    def break_off(self, failure: Failure) -> None:
         """Have the caller get no usable answer."""
         self._fail(failure)
 

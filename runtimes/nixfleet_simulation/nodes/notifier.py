@@ -35,7 +35,10 @@ FATES: Final = (("taken", 0.85), ("unheard", 0.92), ("refused", 0.95), ("failed"
 class ReadsLog(Protocol):
     """The log, as the feed of the control plane has it. starts: how often the control plane started."""
 
-    starts: int
+    @property
+    def starts(self) -> int:
+        """How often one began to serve."""
+        ...
 
     def log_page(self, after: int, rows_max: int) -> FeedPage | None:
         """Return whole rows after a row; `None`: the control plane is down."""

@@ -9,7 +9,7 @@ from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseScanner
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda
 from nixfleet_simulation.nodes.ci import ReleaseDirectory
-from nixfleet_simulation.nodes.control_plane import ControlPlane
+from nixfleet_simulation.nodes.control_plane import ControlPlaneNode
 from nixfleet_simulation.nodes.release_exchange import ReleaseExchange
 from nixfleet_simulation.scenario.scenario import FRESHNESS_WINDOW_MINUTES
 
@@ -25,7 +25,7 @@ class ReleaseWatcher:
         agenda: Agenda,
         directory: ReleaseDirectory,
         exchange: ReleaseExchange,
-        control_plane: ControlPlane,
+        control_plane: ControlPlaneNode,
         every_seconds: float,
     ) -> None:
         self._agenda = agenda

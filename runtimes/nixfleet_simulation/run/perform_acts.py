@@ -22,6 +22,7 @@ from nixfleet_simulation.judge.model.rollout_model import CLEARABLE
 from nixfleet_simulation.nodes.agenda import SECOND
 from nixfleet_simulation.nodes.ci import OPERATOR
 from nixfleet_simulation.run.perform_hostile_acts import HostileActs
+from nixfleet_simulation.run.perform_leadership_acts import LeadershipActs
 from nixfleet_simulation.run.perform_steering_acts import SteeringActs
 from nixfleet_simulation.run.world import World
 from nixfleet_simulation.scenario.acts import (
@@ -65,6 +66,12 @@ from nixfleet_simulation.scenario.acts import (
     TryAgain,
     description,
 )
+from nixfleet_simulation.scenario.leadership_acts import (
+    CutFromStore,
+    EndProcess,
+    RestartStore,
+    StandStill,
+)
 from nixfleet_simulation.scenario.steering_acts import (
     ChangeCalendar,
     FreezeFor,
@@ -84,7 +91,9 @@ NEW_DISK_AFTER_SECONDS: Final = 300.0
 
 
 class ActRunner:
-    """Performs acts. faults: the number of acts, by name. steering: performs those of people who steer."""
+    """Performs acts. faults: the number of acts, by name. steering: performs those of people who steer.
+
+    leadership: performs those of several control planes."""
 
     def __init__(self, world: World) -> None:
         self.faults: Counter[str] = Counter()
@@ -95,6 +104,7 @@ class ActRunner:
         self._crashes: dict[str, Crash] = {}
         self._hostile = HostileActs(world, self._later, self._note_signing, self.start)
         self.steering = SteeringActs(world, self._later, self.order, self.sign)
+        self.leadership = LeadershipActs(world, self._later)
         for name in (CONTROL_PLANE, *world.hosts):
             world.node(name).on_death = partial(self._crash_at_boundary, name)
 
@@ -186,6 +196,8 @@ class ActRunner:
                 | PutOlderBack()
             ):
                 self._hostile.do(act)
+            case StandStill() | EndProcess() | CutFromStore() | RestartStore():
+                self.leadership.do(act)
             case _:
                 assert_never(act)
 
@@ -382,6 +394,7 @@ class ActRunner:
         """Cancel all faults that are still to come."""
         self._faults_are_over = True
         self._hostile.end_faults()
+        self.leadership.end_faults()
         for host in self._world.hosts:
             self._reinstate(host)
         self._signs_from = 0

@@ -16,12 +16,20 @@ from nixfleet_simulation.judge.recorder import Recorder
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda
 from nixfleet_simulation.nodes.ci import ReleaseDirectory
 from nixfleet_simulation.nodes.clock import NodeClock
-from nixfleet_simulation.nodes.control_plane import ControlPlane, ControlPlaneDisk
+from nixfleet_simulation.nodes.control_plane import (
+    ControlPlane,
+    ControlPlaneDisk,
+    ControlPlaneNode,
+    Storage,
+    Watcher,
+)
 from nixfleet_simulation.nodes.host.identity import HostIdentity
 from nixfleet_simulation.nodes.host.machine import SimulatedMachine
 from nixfleet_simulation.nodes.host.process import Host, HostDisk
 from nixfleet_simulation.nodes.interference import Interference
 from nixfleet_simulation.nodes.judges import Judges
+from nixfleet_simulation.nodes.leadership.control_planes import ControlPlanes
+from nixfleet_simulation.nodes.leadership.participant import Participant
 from nixfleet_simulation.nodes.lying_control_plane import LyingControlPlane
 from nixfleet_simulation.nodes.network import Answer, Call, Network
 from nixfleet_simulation.nodes.notifier import Notifier
@@ -142,30 +150,59 @@ class World:
         for host in self.hosts.values():
             host.close()
 
-    def node(self, name: str) -> ControlPlane | Host:
+    def node(self, name: str) -> ControlPlaneNode | Host:
         """Return the node of that name."""
         return self.control_plane if name == CONTROL_PLANE else self.hosts[name]
 
-    def _made_control_plane(self) -> ControlPlane:
-        parts = self._parts
+    def _made_control_plane(self) -> ControlPlaneNode:
+        parts, scenario = self._parts, self.scenario
         disk = ControlPlaneDisk(
             self.agenda,
             stream(self.scenario.seed, "disk", CONTROL_PLANE),
             self._directory / f"{CONTROL_PLANE}.sqlite",
             parts.open_store,
         )
+        if scenario.control_planes > 1:
+            return ControlPlanes(
+                self.agenda,
+                scenario.seed,
+                disk,
+                self.trace,
+                self._recorder,
+                self.checker.leadership,
+                self._made_term,
+                self._dies_at(CONTROL_PLANE),
+            )
         return ControlPlane(
             self.agenda,
             NodeClock(self.agenda),
             disk,
             self.trace,
             self._recorder,
-            self.scenario.cadence.control_plane_tick,
+            scenario.cadence.control_plane_tick,
             lambda: self.ci.trust,
             self._signatures,
             parts.control_plane_engine,
             parts.load_control_plane,
             self._dies_at(CONTROL_PLANE),
+        )
+
+    def _made_term(
+        self, participant: Participant, storage: Storage, watcher: Watcher
+    ) -> ControlPlane:
+        return ControlPlane(
+            participant.timeline,
+            participant.clock,
+            self.control_plane.disk,
+            self.trace,
+            watcher,
+            self.scenario.cadence.control_plane_tick,
+            lambda: self.ci.trust,
+            self._signatures,
+            self._parts.control_plane_engine,
+            storage=storage,
+            is_current=participant.is_current,
+            name=participant.name,
         )
 
     def _made_host(self, hostname: str) -> Host:

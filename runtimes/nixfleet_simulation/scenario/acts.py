@@ -12,6 +12,7 @@ from attrs import fields, frozen
 from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour
 from nixfleet_simulation.scenario.family import Family
+from nixfleet_simulation.scenario.leadership_acts import LeadershipAct
 from nixfleet_simulation.scenario.steering_acts import SteeringAct
 
 CONTROL_PLANE = "control-plane"
@@ -493,6 +494,7 @@ Act: TypeAlias = (
     | Abort
     | RecallRelease
     | SteeringAct
+    | LeadershipAct
 )
 
 

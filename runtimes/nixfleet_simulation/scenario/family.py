@@ -25,3 +25,4 @@ class Family(StrEnum):
     STEERING = "steering"
     CALENDAR = "calendar"
     GUARDS = "guards"
+    LEADERSHIP = "leadership"

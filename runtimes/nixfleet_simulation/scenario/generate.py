@@ -61,6 +61,10 @@ from nixfleet_simulation.scenario.generate_hostile import (
     of_proxy,
     of_wire,
 )
+from nixfleet_simulation.scenario.generate_leadership import (
+    LEADERSHIP_ACT_EVERY_SECONDS,
+    of_leadership,
+)
 from nixfleet_simulation.scenario.generate_policy import (
     failing_for_a_while,
     has_pace,
@@ -98,8 +102,14 @@ _SWITCHES = tuple(way for way in SwitchResult if way is not SwitchResult.WORKS)
 _HEALTHS = tuple(it for it in Health if it not in (Health.GOOD, Health.OBSERVED_FAILS))
 
 
-def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FAULTS) -> Scenario:
-    """Return the scenario of `seed`. faults: the families of faults to draw."""
+def draw(
+    seed: int,
+    hosts: int,
+    days: float,
+    faults: Collection[Family] = ALL_FAULTS,
+    control_planes: int = 1,
+) -> Scenario:
+    """Return the scenario of `seed`. faults: the families of faults to draw. control_planes: one or two on a store."""
     channels = _channels(stream(seed, "fleet"), hosts)
     if has_policy(seed):
         channels = tuple(with_policy(seed, channel) for channel in channels)
@@ -124,6 +134,11 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
     if Family.GUARDS in faults and has_guards(seed):
         often = STATED_EVERY_SECONDS
         acts += _faults(stream(seed, Family.GUARDS), channels, seconds, often, of_guards)
+    if control_planes > 1:
+        acts = [act for act in acts if not _ends_the_log(act)]
+        if Family.LEADERSHIP in faults:
+            rng, mean = stream(seed, Family.LEADERSHIP), LEADERSHIP_ACT_EVERY_SECONDS
+            acts += _faults(rng, channels, seconds, mean, of_leadership)
     acts.sort(key=lambda act: act.at_seconds)
     scenario = Scenario(
         seed,
@@ -133,11 +148,17 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
         enrolling=_enrolling(stream(seed, "identities"), channels),
         real_signatures=seed % REAL_SIGNATURES_EVERY == 0,
         watches_home=has_steering(seed),
+        control_planes=control_planes,
     )
     if not has_calendar(seed):
         return scenario
     calendar = calendar_of(seed, channels, seconds)
     return evolve(scenario, calendar=calendar, starts_at=start_of(seed, seconds))
+
+
+def _ends_the_log(act: Act) -> bool:
+    """Return whether the log that several control planes share would begin anew, which one alone is judged by."""
+    return isinstance(act, TakeOver) or (isinstance(act, LoseDisk) and act.node == CONTROL_PLANE)
 
 
 def _has(seed: int, family: Family) -> bool:

@@ -100,6 +100,7 @@ class Scenario:
     enrolling: the hosts that enroll with a token; the fleet declares the keys of the others. real_signatures: whether
     requests are signed with ed25519, or with a keyed hash, which takes less time. watches_home: whether closures have a
     probe of kind `home`. calendar: of the fleet, as it is declared first. starts_at: the time of a correct clock then.
+    control_planes: how many there are on the store, one or two.
     """
 
     seed: Seed
@@ -112,6 +113,7 @@ class Scenario:
     watches_home: bool = False
     calendar: tuple[CalendarEntry, ...] = ()
     starts_at: datetime = START
+    control_planes: int = 1
 
     def channel(self, name: str) -> ChannelLayout:
         """Return a channel by its name, as it was declared first."""
