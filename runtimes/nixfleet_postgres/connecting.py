@@ -1,8 +1,10 @@
 """Opens connections to a store's database. The only module that connects."""
 
+import logging
 import socket
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -10,23 +12,28 @@ import asyncpg
 import sniffio
 
 from nixfleet_postgres.errors import (
+    ConnectionLimitReached,
     ConnectionTextUnusable,
     DatabaseEncoding,
     DatabaseMissing,
+    DatabaseReadOnly,
     LoginRefused,
     NeedsAsyncio,
     PermissionMissing,
     ServerNotDurable,
     ServerTooOld,
     ServerUnreachable,
+    SessionShared,
 )
 from nixfleet_postgres.target import Target, connection_url
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 VERSION_MIN: Final = 14
+CLOCK_SKEW_SECONDS_MAX: Final = 5.0
 CONNECT_SECONDS_MAX: Final = 10.0
 APPLICATION_NAME: Final = "nixfleet"
+_log = logging.getLogger(__name__)
 CONNECTION_ERRORS: Final = (
     OSError,
     TimeoutError,
@@ -84,6 +91,9 @@ async def connect(
         raise ConnectionTextUnusable(
             str(file), expected, f"what asyncpg cannot read ({type(error).__name__})", remedy
         ) from None
+    except asyncpg.TooManyConnectionsError as error:
+        remedy = "raise max_connections, or the CONNECTION LIMIT of role or database, or end other sessions"
+        raise ConnectionLimitReached(str(file), "room for a session", str(error), remedy) from error
     except (
         OSError,
         TimeoutError,
@@ -96,6 +106,7 @@ async def connect(
         remedy = f"start the server, or correct host and port in {file}"
         raise ServerUnreachable(str(file), "a server that answers", found, remedy) from error
     try:
+        await _require_own_session(target, connection, file)
         await _prepare(target, connection, name)
     except CONNECTION_ERRORS as error:
         connection.terminate()
@@ -108,6 +119,36 @@ async def connect(
         connection.terminate()
         raise
     return connection
+
+
+async def _require_own_session(target: Target, connection: Connection, file: Path) -> None:
+    """Check that statements of a connection go to one session of the server. Raises: SessionShared.
+
+    A pooler in between makes up the process id that it tells a client. Whether it gives each transaction another
+    session shows beside a second connection: with a session of its own, each keeps its process of the server.
+    """
+    try:
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+        if pid == connection.get_server_pid():
+            return
+        other = await asyncpg.connect(connection_url(file), timeout=CONNECT_SECONDS_MAX)
+        try:
+            pids = {pid, await connection.fetchval("SELECT pg_backend_pid()")}
+            if len(pids) == 1 and await other.fetchval("SELECT pg_backend_pid()") not in pids:
+                return
+        finally:
+            other.terminate()
+    except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
+        pass
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        found = str(error) or type(error).__name__
+        remedy = f"see the server's log, and what is between: {file} says where it is"
+        raise ServerUnreachable(str(file), "a connection that stays open", found, remedy) from error
+    remedy = (
+        "set pool_mode = session for this database in PgBouncer, or connect to the server itself"
+    )
+    found = "a pooler that shares sessions, as PgBouncer with transaction pooling"
+    raise SessionShared(target.where, "a session for each connection", found, remedy)
 
 
 async def _prepare(target: Target, connection: Connection, name: str) -> None:
@@ -137,6 +178,31 @@ async def _prepare(target: Target, connection: Connection, name: str) -> None:
         target.schema,
         name,
     )
+
+
+async def require_writable(target: Target, connection: Connection) -> None:
+    """Check that the database can be written to; log a clock that is not this machine's. Raises: DatabaseReadOnly."""
+    row = await connection.fetchrow(
+        "SELECT pg_is_in_recovery() AS is_replica, current_setting('transaction_read_only') = 'on' AS is_read_only,"
+        " clock_timestamp() AS now"
+    )
+    assert row is not None, "a SELECT without FROM has a row"
+    if row["is_replica"]:
+        remedy = f"name the primary server in {target.dsn_file}, or promote this one"
+        raise DatabaseReadOnly(target.where, "a primary server", "a replica", remedy)
+    if row["is_read_only"]:
+        remedy = "ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only"
+        found = "default_transaction_read_only = on"
+        raise DatabaseReadOnly(target.where, "a database that can be written to", found, remedy)
+    ahead_seconds = (row["now"] - datetime.now(UTC)).total_seconds()
+    if abs(ahead_seconds) > CLOCK_SKEW_SECONDS_MAX:
+        _log.warning(
+            "%s: the server's clock is %.0f s %s this machine's: leases go by the server's, and times in the log by "
+            "this machine's, so nothing is lost; set the clock that is wrong, by NTP",
+            target.where,
+            abs(ahead_seconds),
+            "ahead of" if ahead_seconds > 0 else "behind",
+        )
 
 
 @contextmanager

@@ -46,6 +46,22 @@ class DatabaseEncoding(PostgresUnusable):
     """The database cannot store every text."""
 
 
+class ConnectionLimitReached(PostgresUnusable):
+    """The server takes no more sessions, or none of this role or database."""
+
+
+class SessionShared(PostgresUnusable):
+    """A pooler gives each transaction another session, and the store needs one."""
+
+
+class DatabaseReadOnly(PostgresUnusable):
+    """Nothing can be written there: a replica, or a setting."""
+
+
+class ServerFull(PostgresUnusable):
+    """The server has no room, or its quota is used up. Nothing was written, and the next commit may succeed."""
+
+
 class ServerTooOld(PostgresUnusable):
     """The server's version is not supported."""
 
@@ -118,6 +134,17 @@ class NotReplicated(NixfleetError):
 
     def __str__(self) -> str:
         return f"{self.where}: expected {self.expected}, found {self.found}"
+
+
+class OlderState(OwnershipLost):
+    """The log ends before rows that this process wrote. expected, found: epoch and last row."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: expected {self.expected}, which this process wrote, found {self.found}: an older state was "
+            "restored, or a replica was promoted that lacked the last commits; start the control plane again, and "
+            "hosts send what is missing"
+        )
 
 
 class OutOfOrder(NixfleetError):

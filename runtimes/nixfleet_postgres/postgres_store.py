@@ -24,7 +24,13 @@ from nixfleet_control_plane.store.store import Snapshot
 from nixfleet_postgres.appending import Appended, Head, appended
 from nixfleet_postgres.connecting import CONNECTION_ERRORS, Connection, connect, permitted
 from nixfleet_postgres.copies import SHARD, copy_for_a_start, empty_tables, one_moment
-from nixfleet_postgres.errors import AnotherOwner, NotReplicated, PostgresUnusable
+from nixfleet_postgres.errors import (
+    AnotherOwner,
+    NotReplicated,
+    OlderState,
+    PostgresUnusable,
+    ServerFull,
+)
 from nixfleet_postgres.target import Target
 from nixfleet_postgres.upgrading import PROGRAM, make_schema
 from nixfleet_runtime.kernel.write_failures import OutcomeUnknown, OwnershipLost, Unreachable
@@ -144,6 +150,9 @@ class PostgresStore:
             await self._connection.execute(
                 _APPEND, SHARD, self._owned.epoch, self._lease, *commit.arguments
             )
+        except asyncpg.DiskFullError as error:
+            remedy = "make room on the server, or raise its quota: commits go on by themselves"
+            raise ServerFull(self._target.where, "room for a commit", str(error), remedy) from error
         except asyncpg.PostgresError as error:
             if error.sqlstate != FENCED:
                 raise
@@ -170,11 +179,17 @@ class PostgresStore:
 
     async def _lost(self) -> OwnershipLost:
         """Return the error that says whose the shard is."""
-        found = await self._connection.fetchval(
-            "SELECT 'epoch ' || epoch || ', row ' || head_seq FROM shards WHERE shard = $1", SHARD
+        row = await self._connection.fetchrow(
+            "SELECT epoch, head_seq, holder FROM shards WHERE shard = $1", SHARD
         )
-        expected = f"epoch {self._owned.epoch}, row {self._owned.head.seq}"
-        return AnotherOwner(self._target.where, expected, found or "no shard")
+        owned = self._owned
+        expected = f"epoch {owned.epoch}, row {owned.head.seq}"
+        if row is None:
+            return AnotherOwner(self._target.where, expected, "no shard")
+        found = f"epoch {row['epoch']}, row {row['head_seq']}"
+        if row["holder"] == self._holder and row["head_seq"] < owned.head.seq:
+            return OlderState(self._target.where, expected, found)
+        return AnotherOwner(self._target.where, expected, found)
 
     async def _is_durable(self, commit: Appended, doubt: Exception) -> bool:
         """Return whether a commit whose answer was lost is there. The store has a new connection then.

@@ -19,7 +19,13 @@ from nixfleet_control_plane.history.retention.log_start import first_seq_of
 from nixfleet_control_plane.history.shadow import line_of
 from nixfleet_control_plane.store.opened_store import StoreUpgrade
 from nixfleet_postgres.blocking import BlockingTables
-from nixfleet_postgres.connecting import Connection, connect, connected, permitted
+from nixfleet_postgres.connecting import (
+    Connection,
+    connect,
+    connected,
+    permitted,
+    require_writable,
+)
 from nixfleet_postgres.copies import SHARD, copy_views, empty_tables, one_moment
 from nixfleet_postgres.dialect import arguments
 from nixfleet_postgres.errors import SchemaMissing, StoredViewsDiffer
@@ -44,6 +50,7 @@ async def make_schema(target: Target, connection: Connection, noted: Noted = unn
     connection: of the store's own role; it writes nothing. noted: so many more rows were replayed.
     Raises: StoredViewsDiffer, DamagedRow; as `require_schema` and `connect`.
     """
+    await require_writable(target, connection)
     if await schema_version(target, connection) < VERSION:
         await _upgrade(target, connection, noted)
     await require_schema(target, connection)
