@@ -140,7 +140,7 @@ async def _require_own_session(target: Target, connection: Connection, file: Pat
             other.terminate()
     except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
         pass
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
         found = str(error) or type(error).__name__
         remedy = f"see the server's log, and what is between: {file} says where it is"
         raise ServerUnreachable(str(file), "a connection that stays open", found, remedy) from error

@@ -63,7 +63,12 @@ async def export_here(target: Target, directory: Path, before: datetime) -> Expo
     try:
         work = partial(export_whole_months, BlockingTables(connection), directory, before)
         return await anyio.to_thread.run_sync(work)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, RowsWereDropped) as error:
+    except (
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        RowsWereDropped,
+    ) as error:
         raise NotReadable(target.where, str(error) or type(error).__name__) from error
     finally:
         connection.terminate()

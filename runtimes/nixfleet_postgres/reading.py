@@ -18,7 +18,7 @@ from nixfleet_control_plane.reading.sql_queries import SqlQueries
 from nixfleet_control_plane.store.queries import HEAD, Query
 from nixfleet_control_plane.store.tables import Tables
 from nixfleet_postgres.blocking import BlockingTables, RowsWereDropped
-from nixfleet_postgres.connecting import Connection, connect
+from nixfleet_postgres.connecting import CONNECTION_ERRORS, Connection, connect
 from nixfleet_postgres.copies import copy_views, empty_tables, one_moment
 from nixfleet_postgres.dialect import arguments, in_postgresql, plain
 from nixfleet_postgres.errors import PostgresUnusable
@@ -32,11 +32,10 @@ T = TypeVar("T")
 AT_ONCE_MAX: Final = 4
 """Questions that are answered at the same time; each has a connection of its own meanwhile."""
 ERRORS: Final = (
-    OSError,
+    *CONNECTION_ERRORS,
     PostgresUnusable,
     RowsWereDropped,
     asyncpg.PostgresError,
-    asyncpg.InterfaceError,
 )
 
 

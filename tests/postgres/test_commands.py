@@ -19,6 +19,7 @@ from nixfleet_postgres.target import Target
 from nixfleet_runtime.http.forecasts import Forecast
 from tests.cli.conftest import Invoke, database, files, nixfleet, prepared  # noqa: F401
 from tests.cli.test_json import require_json
+from tests.cli.test_log_proofs import Office
 from tests.cli.test_plugged_store import rows_of
 from tests.forecast.fleets import lived
 from tools.postgres.server import Server
@@ -246,3 +247,37 @@ async def _append_after(target: Target, last: LogRow) -> None:
     await store.load()
     await store.commit([last._replace(seq=last.seq + 1)])
     await store.close()
+
+
+def test_proofs_of_a_log_in_postgresql_are_those_of_its_source(
+    nixfleet: Invoke,  # noqa: F811
+    copied: Path,
+    database: Path,  # noqa: F811
+    tmp_path: Path,
+    server: Server,
+    target: Target,
+) -> None:
+    """Checkpoint and proof, byte for byte; a row that was altered is none of the checkpoint any more."""
+    office = Office(tmp_path, nixfleet)
+    ours = office.checkpoint(database)
+    signing = ("--key", tmp_path / "ada.key", "--signer", "ada", "--to", tmp_path / "theirs")
+    assert nixfleet("log", "checkpoint", "--config", copied, *signing).exit_code == 0
+    first, second = (
+        json.loads(file.read_text())["checkpoint"] for file in (ours, tmp_path / "theirs")
+    )
+    assert [first[it] for it in ("rows", "head", "root")] == [
+        second[it] for it in ("rows", "head", "root")
+    ]
+    proof = office.prove(database, ours, "--row", "7")
+    proving = ("--checkpoint", ours, "--row", "7", "--to", tmp_path / "their proof")
+    done = nixfleet("log", "prove", "--config", copied, *proving)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "their proof").read_bytes() == proof.read_bytes()
+    checking = ("--trust", office.trust, "--checkpoint", ours)
+    expected = nixfleet("log", "verify", database, *checking).output
+    found = nixfleet("log", "verify", "--config", copied, *checking).output
+    assert found == expected.replace(str(database), "the store 'postgres'")
+    assert "was not signed by CI" in found  # by the key of this office: the same is said of both
+    with _altering(server, target, "UPDATE event_log SET ts = '2020' WHERE seq = 7"):
+        refused = nixfleet("log", "prove", "--config", copied, *proving[:-1], tmp_path / "none")
+    assert refused.exit_code == 1, refused.output
