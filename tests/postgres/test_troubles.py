@@ -13,13 +13,11 @@ from pathlib import Path
 from tempfile import mkdtemp
 from types import SimpleNamespace
 
-import anyio
-import anyio.lowlevel
 import pytest
 from attrs import evolve
 
 from nixfleet_postgres import connecting
-from nixfleet_postgres.connecting import Connection, connect
+from nixfleet_postgres.connecting import connect
 from nixfleet_postgres.errors import (
     ConnectionLimitReached,
     DatabaseReadOnly,
@@ -29,19 +27,11 @@ from nixfleet_postgres.errors import (
 )
 from nixfleet_postgres.postgres_store import open_store
 from nixfleet_postgres.target import Target
-from nixfleet_runtime.kernel.write_failures import OutcomeUnknown
 from nixfleet_testing.contracts.store_cases import LAST, ROWS, row
 from tools.postgres.server import PASSWORD, Server, file_of
 
 pytestmark = pytest.mark.anyio
 _UID = 65534
-
-
-async def _until(admin: Connection, query: str, *arguments: object) -> object:
-    with anyio.fail_after(30):
-        while not (found := await admin.fetchval(query, *arguments)):
-            await anyio.lowlevel.checkpoint()
-    return found
 
 
 @contextmanager
@@ -179,52 +169,6 @@ async def test_a_clock_that_is_not_the_servers_is_logged(
     monkeypatch.undo()
     await (await open_store(target)).close()
     assert caplog.text == ""
-
-
-@pytest.mark.parametrize("replica_comes", [True, False])
-async def test_a_wait_for_a_synchronous_replica_that_is_cancelled_is_no_commit_yet(
-    server: Server, target: Target, monkeypatch: pytest.MonkeyPatch, *, replica_comes: bool
-) -> None:
-    """The server confirms it with a warning. The store waits again; if it cannot, the outcome is unknown."""
-    monkeypatch.setattr("nixfleet_postgres.postgres_store.ATTEMPTS", (0.0, 0.0))
-    store = await open_store(target)
-    await store.commit(ROWS)
-    admin = await server.connect()
-    await admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'none'")
-    await admin.execute("SELECT pg_reload_conf()")
-    await _until(admin, "SELECT current_setting('synchronous_standby_names') = 'none'")
-    errors = list[Exception]()
-
-    async def commit() -> None:
-        try:
-            await store.commit([row(LAST + 1)])
-        except OutcomeUnknown as error:
-            errors.append(error)
-
-    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> ALL($1)"
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(commit)
-            cancelled = list[object]()
-            for _ in range(1 if replica_comes else 3):
-                cancelled.append(await _until(admin, waiting, cancelled))
-                await admin.execute(f"SELECT pg_cancel_backend({cancelled[-1]})")
-            if replica_comes:
-                await _until(admin, waiting, cancelled)
-                assert errors == []
-                await _reset_replicas(admin)
-    finally:
-        await _reset_replicas(admin)
-        await admin.close()
-    assert len(errors) == (0 if replica_comes else 1)
-    if replica_comes:
-        await store.commit([row(LAST + 2)])
-    await store.close()
-
-
-async def _reset_replicas(admin: Connection) -> None:
-    await admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
-    await admin.execute("SELECT pg_reload_conf()")
 
 
 async def test_an_older_state_under_a_control_plane_is_named_as_one(
