@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -69,7 +68,7 @@ def _pooled(server: Server, directory: Path, mode: str) -> Iterator[str]:
             raise AssertionError(said)
         yield server.url(port=port)
     finally:
-        running.send_signal(signal.SIGQUIT)
+        running.kill()
         running.wait()
         assert running.stderr is not None
         running.stderr.close()
