@@ -26,30 +26,33 @@ class PlanBody:
 
 
 class _PlanCoder(RequestCoder[PlanBody]):
-    """Reads the artefacts as strictly as those that are published. How long they are, the body's limit says."""
+    """Reads the body, and leaves its artefacts as they are (`require_artefacts`)."""
 
     def of_json(self, parsed: JsonValue) -> PlanBody:
-        """Return the value that `parsed` spells. Raises: DecodeError, also for what is no fleet or no manifest."""
+        """Return the value that `parsed` spells. Raises: DecodeError."""
         body = Coder.of_json(self, parsed)
         count = len(body.manifests)
         if count > MANIFESTS_MAX:
             expected = f"at most {MANIFESTS_MAX} items"
             raise DecodeError(self.what, (DecodeProblem("$.manifests", expected, f"{count}"),))
-        problems: list[DecodeProblem] = []
-        for path, text, decode in (
-            ("$.fleet", body.fleet, decode_fleet),
-            *((f"$.manifests[{at}]", it, decode_manifest) for at, it in enumerate(body.manifests)),
-        ):
-            try:
-                decode(text.encode())
-            except DecodeError as error:
-                problems += (
-                    DecodeProblem(f"{path}: {it.path}", it.expected, it.found)
-                    for it in error.problems
-                )
-        if problems:
-            raise DecodeError(self.what, tuple(islice(problems, PROBLEMS_LOOKED_FOR)))
         return body
+
+
+def require_artefacts(body: PlanBody) -> None:
+    """Return if a fleet and manifests can be read, as strictly as published ones. Raises: DecodeError."""
+    problems: list[DecodeProblem] = []
+    for path, text, decode in (
+        ("$.fleet", body.fleet, decode_fleet),
+        *((f"$.manifests[{at}]", it, decode_manifest) for at, it in enumerate(body.manifests)),
+    ):
+        try:
+            decode(text.encode())
+        except DecodeError as error:
+            problems += (
+                DecodeProblem(f"{path}: {it.path}", it.expected, it.found) for it in error.problems
+            )
+    if problems:
+        raise DecodeError("release", tuple(islice(problems, PROBLEMS_LOOKED_FOR)))
 
 
 PLAN_BODY: Final = _PlanCoder(Spelling(camel_case, Absent.LEFT_OUT), PlanBody, "plan")

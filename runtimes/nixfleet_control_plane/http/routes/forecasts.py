@@ -25,7 +25,7 @@ from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.trust import OperatorRole
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.forecasts import FORECAST
-from nixfleet_runtime.http.plans import PLAN_BODY
+from nixfleet_runtime.http.plans import PLAN_BODY, require_artefacts
 
 _ROLLOUT: Final = Parameter(
     "rollout", "only this rollout; default: all that are under way", {"type": "string"}
@@ -57,10 +57,14 @@ class ForecastRoutes:
         """How a release would go that is not published. Nothing is verified, and nothing is put in force."""
         asked = await self.authenticator.operator(request, OperatorRole.READ, body_bytes_max=None)
         try:
-            # Reading the artefacts of a large fleet takes a while.
-            release = await anyio.to_thread.run_sync(PLAN_BODY.decode, asked.body)
+            release = PLAN_BODY.decode(asked.body)
         except DecodeError as error:
             raise malformed(error) from error
+        try:
+            # Reading the artefacts of a large fleet takes a while.
+            await anyio.to_thread.run_sync(require_artefacts, release)
+        except DecodeError as error:
+            raise refusal("no-plan", "The release cannot be read", 409, str(error)) from error
         try:
             found = await self.forecaster.plan(release)
         except NoPlan as error:
