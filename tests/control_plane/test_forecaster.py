@@ -290,8 +290,8 @@ async def test_a_statement_on_a_wave_that_cannot_be_is_refused_before_it_is_prev
 @pytest.mark.parametrize(
     ("body", "status", "found"),
     [
-        (b'{"fleet": "{}", "manifests": []}', 422, "$.fleet: "),
-        (b'{"fleet": "x", "manifests": ["y"]}', 422, "$.manifests[0]: "),
+        (b'{"fleet": "{}", "manifests": []}', 409, "$.fleet: "),
+        (b'{"fleet": "x", "manifests": ["y"]}', 409, "$.manifests[0]: "),
         (b'{"fleet": 7}', 422, "$.manifests"),
         (b"x" * 2_000_000, 413, "1048576"),
         (None, 409, "it has no manifest"),

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sysconfig
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from attrs import define, field
 
@@ -57,21 +57,23 @@ class Server:
         """Start it, and return once it listens."""
         binary = _binary()
         assert binary is not None, "asked before"
-        as_user: dict[str, Any] = {}
-        if os.geteuid() == 0 and _are_open_to_all(binary) and _are_open_to_all(self.directory):
-            as_user = {"user": _UID, "group": _UID, "extra_groups": []}
+        others = os.geteuid() == 0 and all(map(_are_open_to_all, (binary, self.directory)))
+        if others:
             os.chown(self.directory, _UID, _UID)
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [binary, "-c", self.config],
-            **as_user,
+            user=_UID if others else None,
+            group=_UID if others else None,
+            extra_groups=[] if others else None,
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
-        assert self._process.stderr is not None
+        self._process = process
+        assert process.stderr is not None
         said = b""
-        for line in self._process.stderr:
+        for line in process.stderr:
             said += line
             if b"Server is ready" in line:
                 break
@@ -79,8 +81,8 @@ class Server:
             raise AssertionError(said.decode())
         with self.log.open("ab") as log:
             log.write(said)
-            self._copier = subprocess.Popen(["cat"], stdin=self._process.stderr, stdout=log)
-        self._process.stderr.close()
+            self._copier = subprocess.Popen(["cat"], stdin=process.stderr, stdout=log)
+        process.stderr.close()
 
     def kill(self) -> None:
         """End it at once. Does nothing if it does not run."""
