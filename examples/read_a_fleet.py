@@ -8,36 +8,52 @@ Every request is signed; every sentence is the control plane's. `--once` ends af
 import http.client
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from nixfleet_proto.signing import SigningKey
 from nixfleet_runtime.http.signing.key_id import operator_key_id
 from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
 
+STANDBY = "urn:nixfleet:problem:standby"
+
 
 class Reader:
-    """An operator who may read."""
+    """An operator who may read. urls: of one control plane, or of several on one store, separated by commas."""
 
-    def __init__(self, url: str, name: str, key: SigningKey) -> None:
-        self._url = urlsplit(url)
+    def __init__(self, urls: str, name: str, key: SigningKey) -> None:
+        self._urls = [urlsplit(url) for url in urls.split(",")]
         self._name = name
         self._key = key
 
     def ask(self, path: str, **headers: str) -> http.client.HTTPResponse:
-        """Return the answer to GET `path`. Raises: SystemExit, with the problem."""
-        https = self._url.scheme == "https"
+        """Return the answer to GET `path`, of the one that leads. Raises: SystemExit, with the problem."""
+        problem = {"detail": "no control plane is named"}
+        for url in self._urls:
+            try:
+                answer = self._ask(url, path, headers)
+            except OSError as error:
+                problem = {"detail": str(error)}
+                continue
+            if answer.status == 200:
+                return answer
+            problem = json.loads(answer.read())
+            if problem["type"] != STANDBY:
+                break
+        sys.exit(problem["detail"])
+
+    def _ask(
+        self, url: SplitResult, path: str, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        https = url.scheme == "https"
         kind = http.client.HTTPSConnection if https else http.client.HTTPConnection
-        connection = kind(self._url.netloc, timeout=60)
+        connection = kind(url.netloc, timeout=60)
         key_id, now = operator_key_id(self._name), datetime.now(UTC)
         signed = sign_request(self._key, key_id, "GET", path, b"", now, new_nonce())
         connection.request("GET", path, headers={**signed, **headers})
-        answer = connection.getresponse()
-        if answer.status != 200:
-            sys.exit(json.loads(answer.read())["detail"])
-        return answer
+        return connection.getresponse()
 
     def lines(self, after: int) -> Iterator[dict[str, str]]:
         """Yield the lines of the log after a row, as they become durable, until the stream ends."""
