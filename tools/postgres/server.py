@@ -152,7 +152,7 @@ def running_on(data: Path, binaries: Path, settings: Sequence[str] = ()) -> Iter
 
 def _started(
     command: Any, log: Path, as_user: dict[str, Any]
-) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+) -> tuple[subprocess.Popen[Any], subprocess.Popen[Any]]:
     """Return a server that accepts connections, and what writes to `log` what it says."""
     process = subprocess.Popen(
         command,
