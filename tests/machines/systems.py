@@ -58,9 +58,9 @@ class System:
 
 
 def agent_unit(program: str, config: str, comment: str = "") -> str:
-    """Return the agent's unit as `nixfleet units` prints it, for an agent whose files and program are the bench's."""
+    """Return the agent's unit as `nixfleet units` prints it, for files and a program that may lie in a home or in /tmp."""
     unit = unit_of("agent", UnitOptions(program, config))
-    return f"# {comment}\n{unit.text}\n[Service]\nReadWritePaths=/site\nProtectHome=no\n"
+    return f"# {comment}\n{unit.text}\n[Service]\nReadWritePaths=/site\nProtectHome=no\nPrivateTmp=no\n"
 
 
 def lay(system: System, tree: Path, program: str, config: str) -> None:

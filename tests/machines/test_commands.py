@@ -58,7 +58,7 @@ def with_commands(bench: Bench) -> None:
     lines += [f"{name} = {toml_text(value)}" for name, value in settings.items()]
     config.write_text("\n".join(lines) + "\n")
     unit = unit_of("agent", UnitOptions(AGENT, f"/site/{HOSTNAME}/agent.toml"))
-    text = f"{unit.text}\n[Service]\nReadWritePaths=/site\nProtectHome=no\nRestartSec=0\n"
+    text = f"{unit.text}\n[Service]\nReadWritePaths=/site\nProtectHome=no\nPrivateTmp=no\nRestartSec=0\n"
     (bench.machine.root / "etc/systemd/system" / AGENT_UNIT).write_text(text)
     bench.machine.run("systemctl", "daemon-reload")
     bench.machine.run("systemctl", "start", AGENT_UNIT)

@@ -28,8 +28,8 @@ def with_control_plane_as_unit(bench: Bench, *options: str) -> None:
     (directory / "unit.toml").write_text(text)
     _let_others_enter(bench)
     unit = unit_of("control-plane", UnitOptions(AGENT, "/site/unit.toml"))
-    # The program and the files of the bench may be in a home.
-    drop_in = "\n".join(("[Service]", "ProtectHome=no", *options))
+    # The program and the files of the bench may be in a home or in /tmp.
+    drop_in = "\n".join(("[Service]", "ProtectHome=no", "PrivateTmp=no", *options))
     units = bench.machine.root / "etc/systemd/system"
     (units / UNIT).write_text(f"{unit.text}\n{drop_in}\n")
     bench.machine.run("systemctl", "daemon-reload")
