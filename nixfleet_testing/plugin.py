@@ -96,6 +96,9 @@ TYPES: Mapping[str, Sequence[str]] = {
             "HostIs ChannelIs HasTag AllOf AnyOf Not Mention"
         ),
         "nixfleet_state_machine.scopes.merge": "Scope",
+        "nixfleet_state_machine.shards.bonds": "Bond ShardsJoined",
+        "nixfleet_state_machine.shards.channel_seen": "AsOf ChannelSeen",
+        "nixfleet_state_machine.shards.shard_map": "ShardMap ShardPlace",
     }.items()
 }
 

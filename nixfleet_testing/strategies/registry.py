@@ -70,7 +70,18 @@ from nixfleet_state_machine.scopes.expression import (
     Not,
 )
 from nixfleet_state_machine.scopes.merge import Scope
-from nixfleet_testing.strategies import guards, log_proofs, messages, releases, scopes, warrants
+from nixfleet_state_machine.shards.bonds import Bond, ShardsJoined
+from nixfleet_state_machine.shards.channel_seen import AsOf, ChannelSeen
+from nixfleet_state_machine.shards.shard_map import ShardMap, ShardPlace
+from nixfleet_testing.strategies import (
+    guards,
+    log_proofs,
+    messages,
+    releases,
+    scopes,
+    shards,
+    warrants,
+)
 from nixfleet_testing.strategies.calendars import CALENDARS
 from nixfleet_testing.strategies.effects import (
     HOST_EFFECTS,
@@ -175,6 +186,12 @@ _PROTO: Mapping[type[object], SearchStrategy[object]] = {
     Warrant: warrants.warrants(),
     SignedWarrant: warrants.signed_warrants(),
     VerifiedWarrant: warrants.verified_warrants(),
+    AsOf: shards.places_in_logs(),
+    Bond: shards.bonds(),
+    ChannelSeen: shards.channels_seen(),
+    ShardMap: shards.shard_maps(),
+    ShardPlace: shards.shard_places(),
+    ShardsJoined: shards.shards_joined(),
 }
 _STATE_MACHINE: Mapping[type[object], SearchStrategy[object]] = {
     Local: facts().map(Local),

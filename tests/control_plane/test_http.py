@@ -189,6 +189,7 @@ async def test_a_host_is_explained_by_where_it_stands(site: Site) -> None:
         "lastWave": 1,
         "waitsFor": "acknowledgement",
         "isOverdue": False,
+        "commands": ["excuse stable@r1 web-01"],
     }
 
 

@@ -58,7 +58,7 @@ class System:
 
 
 def agent_unit(program: str, config: str, comment: str = "") -> str:
-    """Return the agent's unit as `nixfleet units` prints it, for files and a program that may lie in a home or in /tmp."""
+    """Return the unit as `nixfleet units` prints it, for files and a program that may lie in a home or in /tmp."""
     unit = unit_of("agent", UnitOptions(program, config))
     return f"# {comment}\n{unit.text}\n[Service]\nReadWritePaths=/site\nProtectHome=no\nPrivateTmp=no\n"
 

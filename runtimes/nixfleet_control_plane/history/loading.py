@@ -51,6 +51,7 @@ from nixfleet_control_plane.store.store import (
     stored_host,
 )
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.errors import TransitionError
@@ -96,7 +97,7 @@ def load_state(store: BlockingStore) -> State:
     return state_by_log(store.load())
 
 
-class CacheIncomplete(Exception):
+class CacheIncomplete(NixfleetError):
     """The cache lacks a record that it claims to have, or claims rows that the log does not have."""
 
 

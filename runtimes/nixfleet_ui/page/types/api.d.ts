@@ -752,6 +752,7 @@ export interface Overview {
   readonly "needsYou": readonly (Need)[];
   readonly "rollouts": readonly (RolloutOverview)[];
   readonly "headAt"?: string;
+  readonly "leader"?: ServedBy;
 }
 
 export interface Asker {
@@ -867,6 +868,11 @@ export interface Risk {
   readonly "quarantinedCount": number;
   readonly "lines": readonly (string)[];
   readonly "worstFailed"?: number;
+}
+
+export interface ServedBy {
+  readonly "url": string;
+  readonly "epoch": number;
 }
 
 export interface FeedPage {
