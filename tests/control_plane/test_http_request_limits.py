@@ -10,6 +10,7 @@ import pytest
 from nixfleet_control_plane.http.app import ALL_CALLS
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.wire import receive_envelope, receive_event_batch
+from nixfleet_runtime.http.plans import PLAN_BODY, require_artefacts
 from tests.engines.releases import START, Layout, Publisher
 
 TIME = "2026-05-16T01:00:00Z"
@@ -106,7 +107,12 @@ FREE = ("kind", "mode", "status", "effectiveMode", "At", "since", "decision")
 """Ends of the names whose words or times are of a few forms."""
 DECODED_BY: Mapping[str, Callable[[bytes], Any]] = {
     call.name: call.takes.decode for call in ALL_CALLS if call.takes is not None
-} | {"post_event": receive_envelope, "post_event_batch": receive_event_batch}
+} | {
+    "post_event": receive_envelope,
+    "post_event_batch": receive_event_batch,
+    # Its texts are as long as the body may be, and have to be artefacts.
+    "plan": lambda body: require_artefacts(PLAN_BODY.decode(body)),
+}
 
 
 def longer(body: Any, name: str = "") -> Iterator[Any]:

@@ -5,18 +5,22 @@ neither `@` nor `:`, and a rollout id has its `@` before any `:` of its ref, so 
 Source: docs/spec/holds.md, Scopes.
 """
 
+from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from nixfleet_proto.checked import at_least, at_most, checked
+from nixfleet_proto.errors import ValueProblem
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
+from nixfleet_proto.steering.approval import WAVE_MAX
 
 _FLEET: Final = "fleet:all"
 _HOST: Final = "host:"
 _WAVE: Final = "wave:"
 _GROUP: Final = "group:"
-# More digits than any wave has, and few enough to be read at once: what operators send is read here.
-_WAVE_DIGITS_MAX: Final = 6
+# Few enough to be read at once: what operators send is read here.
+_WAVE_DIGITS_MAX: Final = len(str(WAVE_MAX))
 
 
 @frozen
@@ -48,11 +52,16 @@ class RolloutScope:
 
 
 @frozen
+@checked
 class WaveScope:
-    """One wave of a rollout."""
+    """One wave of a rollout, up to the greatest number that a statement on a wave can have."""
 
     rollout_id: RolloutId
     wave: int
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from at_least("wave", self.wave, 0)
+        yield from at_most("wave", self.wave, WAVE_MAX)
 
     def __str__(self) -> str:
         return f"{_WAVE}{self.wave}:{self.rollout_id}"
